@@ -1,0 +1,15 @@
+"""Models: one family a module or folder. A built-in model is one line in the catalogue."""
+
+from __future__ import annotations
+
+from ..benchmark.registry import Entry
+
+CATALOGUE = {
+    "uniform": Entry("wronglung.adapters.floors:Uniform", "floor: the same value everywhere"),
+    "center-prior": Entry("wronglung.adapters.floors:CenterPrior", "floor: a blob in the middle of the image"),
+    "random": Entry("wronglung.adapters.floors:Random", "floor: noise, new for each image and sentence"),
+    "text-blind": Entry("wronglung.adapters.floors:TextBlind", "floor: image-only saliency (spectral residual)"),
+    "oracle": Entry("wronglung.adapters.oracle:Oracle", "ceiling: lights the boxes of the regions the sentence names"),
+    "mirrored-oracle": Entry("wronglung.adapters.oracle:MirroredOracle", "the oracle with left and right swapped"),
+    "gloria": Entry("wronglung.adapters.gloria.adapter:load", "GLoRIA: word-region attention (checkpoint=PATH)"),
+}

@@ -1,0 +1,160 @@
+"""The units of evaluation: boxes, findings, images, instances and datasets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Context = Literal["yes", "no"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A bounding box in edge coordinates of the original image.
+
+    ``x`` runs to the right and ``y`` down from the top left corner of the top left pixel;
+    ``x2 - x1`` is the width in pixels. ``name`` is the region that the box shows, for example
+    ``"left lung"`` (the patient's left), or ``""`` where the dataset names no regions.
+    """
+
+    name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a sentence says of a region: ``context`` is "yes" (affirmed) or "no" (negated)."""
+
+    label: str
+    context: Context
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """An image on disk: its identity and size are known, its pixels are read on demand.
+
+    ``width`` and ``height`` are in original pixels, the frame of all boxes.
+    """
+
+    id: str
+    path: Path
+    width: int
+    height: int
+
+    def load(self) -> Image.Image:
+        """Decode the file, in the mode it is stored in.
+
+        Raises ``OSError`` (with the file's path) when the file cannot be decoded or its size is not
+        the one that was announced.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(self.path) as image:
+                image.load()
+                pixels = image.copy()
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise OSError(f"{self.path}: cannot be decoded as an image ({error})") from error
+        if pixels.size != (self.width, self.height):
+            raise OSError(f"{self.path}: is {pixels.size}, not ({self.width}, {self.height}) as announced")
+        return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One sentence about one image, with the boxes that the sentence refers to.
+
+    ``boxes`` are valid (inside the image, positive area) and never empty. ``findings`` come from all
+    annotations of the sentence, also from those whose box was dropped; they may be empty where the
+    dataset has none.
+    """
+
+    id: str
+    image: ImageRef
+    sentence: str
+    boxes: tuple[Box, ...]
+    findings: tuple[Finding, ...] = ()
+    study_id: str | None = None
+    patient_id: str | None = None
+    split: str | None = None
+
+    @property
+    def image_id(self) -> str:
+        return self.image.id
+
+    @property
+    def report(self) -> str:
+        """The report that the sentence belongs to: its study, or its image where studies are unknown."""
+        return self.study_id if self.study_id is not None else self.image.id
+
+    @property
+    def cluster(self) -> str:
+        """The independent unit: the patient, else the study, else the image."""
+        return self.patient_id if self.patient_id is not None else self.report
+
+    @property
+    def regions(self) -> frozenset[str]:
+        """The names of all regions that the sentence is annotated with, dropped boxes included."""
+        return frozenset(box.name for box in self.boxes) | frozenset(finding.region for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One entry of the skip ledger: what a reader left out or repaired, and why.
+
+    ``reason`` is one of a reader's fixed codes (for example ``"image_missing"`` or ``"box_clipped"``),
+    ``where`` names the file, row or id, and ``detail`` says the rest in words. ``repaired`` entries were
+    kept after a repair; the others were dropped.
+    """
+
+    reason: str
+    where: str
+    detail: str = ""
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Instances in file order, with what their reader skipped.
+
+    ``regions`` maps an image id to all region boxes that are known on that image, mentioned or not
+    (original pixels).
+    """
+
+    name: str
+    instances: tuple[Instance, ...]
+    skipped: tuple[Skipped, ...] = ()
+    regions: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the ids, sentences, boxes, findings and image sizes, in order of instance id.
+
+        Two runs are comparable when their datasets have the same fingerprint. Pixels do not enter it.
+        """
+        digest = hashlib.sha256()
+        for instance in sorted(self.instances, key=lambda one: one.id):
+            fields = (
+                instance.id,
+                instance.image.id,
+                instance.image.width,
+                instance.image.height,
+                instance.study_id,
+                instance.patient_id,
+                instance.sentence,
+                [(box.name, box.x1, box.y1, box.x2, box.y2) for box in instance.boxes],
+                [(finding.label, finding.context, finding.region) for finding in instance.findings],
+            )
+            digest.update(repr(fields).encode() + b"\n")
+        return digest.hexdigest()
