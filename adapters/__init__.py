@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..benchmark.registry import Entry
 
 CATALOGUE = {
-    "uniform": Entry("wronglung.adapters.floors:Uniform", "floor: the same value everywhere"),
-    "center-prior": Entry("wronglung.adapters.floors:CenterPrior", "floor: a blob in the middle of the image"),
-    "random": Entry("wronglung.adapters.floors:Random", "floor: noise, new for each image and sentence"),
-    "text-blind": Entry("wronglung.adapters.floors:TextBlind", "floor: image-only saliency (spectral residual)"),
-    "oracle": Entry("wronglung.adapters.oracle:Oracle", "ceiling: lights the boxes of the regions the sentence names"),
-    "mirrored-oracle": Entry("wronglung.adapters.oracle:MirroredOracle", "the oracle with left and right swapped"),
+    "uniform": Entry("wronglung.adapters.floors:uniform", "floor: the same value everywhere"),
+    "center-prior": Entry("wronglung.adapters.floors:center_prior", "floor: a blob in the middle of the image"),
+    "random": Entry("wronglung.adapters.floors:random", "floor: noise, new for each image and sentence"),
+    "text-blind": Entry("wronglung.adapters.floors:text_blind", "floor: image-only saliency (spectral residual)"),
+    "oracle": Entry("wronglung.adapters.oracle:oracle", "ceiling: lights the boxes of the regions the sentence names"),
+    "mirrored-oracle": Entry("wronglung.adapters.oracle:mirrored_oracle", "the oracle with left and right swapped"),
     "gloria": Entry("wronglung.adapters.gloria.adapter:load", "GLoRIA: word-region attention (checkpoint=PATH)"),
 }

@@ -1,0 +1,265 @@
+"""Evaluate a model on a dataset under a suite: the one function behind the command line and the Python API."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import ValidationError, validate_call
+
+from ..tasks.schema import SuiteSpec, load_suite
+from ..tasks.subsets import is_abnormal
+from .errors import WronglungError
+from .instances import Dataset, Skipped
+from .plan import Plan
+from .protocol import DatasetAware, check_model
+from .registry import MODELS
+from .results import DatasetSummary, Manifest, Results, RunResults
+from .rows import Candidates, Row, rows_of
+from .runner import Runner, Stages, digest
+from .summary import correlations, scores
+
+__all__ = ["evaluate", "load_model", "load_suite"]
+
+PACKAGES = ("numpy", "pandas", "pillow", "pyarrow", "scikit-learn", "scipy", "torch", "transformers")
+DEFAULT_BATCH = 16
+
+
+def load_model(name: str, *, device: str = "auto", dtype: str = "auto", **arguments: Any) -> Any:
+    """Make the model ``name`` (a built-in name, a plug-in's, or ``path/to/file.py:Class``).
+
+    ``arguments`` are those of its factory; strings are converted to the annotated types. ``device`` is "auto" (CUDA,
+    else MPS, else CPU) or a torch device, ``dtype`` "auto" (float32), "float32", "bfloat16" or "float16"; both are
+    passed to factories that take them. Raises :class:`WronglungError` for an unknown name or argument, a device that
+    is not there, and an object that is no alignment model.
+    """
+    factory = MODELS.get(name)
+    if not callable(factory):
+        raise WronglungError(f"model {name!r}: {factory!r} is not a class or function that makes a model")
+    parameters = inspect.signature(factory).parameters
+    given = dict(arguments)
+    if "device" in parameters:
+        given["device"] = resolve_device(device)
+    if "dtype" in parameters:
+        given["dtype"] = resolve_dtype(dtype)
+    call = validate_call(factory, config={"arbitrary_types_allowed": True})
+    try:
+        model = call(**given)
+    except ValidationError as error:
+        complaints = "; ".join(
+            f"{'.'.join(str(step) for step in one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)
+        )
+        known = ", ".join(one for one in parameters if one not in ("device", "dtype", "self")) or "none"
+        raise WronglungError(f"model {name!r}: {complaints} (arguments: {known})") from error
+    check_model(model)
+    return model
+
+
+def resolve_device(device: str) -> str:
+    """The device to use; raises :class:`WronglungError` for one that is not there."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise WronglungError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """The floating-point type of the encoders."""
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype != "auto" and dtype not in types:
+        raise WronglungError(f"unknown dtype {dtype!r}; known: auto, {', '.join(types)}")
+    return types["float32" if dtype == "auto" else dtype]
+
+
+def evaluate(
+    model: Any,
+    dataset: Dataset,
+    suite: SuiteSpec | str = "wrong-lung",
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    batch_size: int | None = None,
+    save_maps: bool = False,
+    progress: bool = False,
+    context: Mapping[str, Any] | None = None,
+) -> Results:
+    """Run a suite.
+
+    ``limit`` evaluates the first instances only, with the values of the full run. ``batch_size`` (default 16) is halved
+    when memory runs out. ``context`` (``device``, ``dtype``, ``command``, ``seconds``) is recorded in the manifest. The
+    scores depend on the model, the dataset's instances, the suite and the seed, never on the order of the instances
+    nor, beyond the model's own rounding, on the batch size.
+
+    Raises :class:`WronglungError` for an empty dataset, duplicated instance ids, a model that breaks the protocol, and
+    when no image can be read.
+    """
+    check_model(model)
+    if isinstance(suite, str):
+        suite = load_suite(suite)
+    _check_dataset(dataset)
+    if limit is not None and limit < 1:
+        raise WronglungError(f"limit must be at least 1, not {limit}")
+    started = time.perf_counter()
+    plan = Plan(suite, dataset, seed, limit)
+    subsets = plan.subsets()
+    if not any(subsets.values()):
+        raise WronglungError(
+            f"dataset {dataset.name!r}: no instance belongs to any subset of suite {suite.name!r} ({', '.join(subsets)})"
+        )
+    if isinstance(model, DatasetAware):
+        model.prepare(dataset)
+    candidates = Candidates(plan.pool)
+    runner = Runner(
+        model,
+        plan,
+        batch_size=batch_size or DEFAULT_BATCH,
+        candidates=candidates.sentences,
+        local_candidates="selection_accuracy_local_exhaustive" in suite.metrics,
+        global_candidates="selection_accuracy_global_exhaustive" in suite.metrics,
+        keep_maps=save_maps,
+        progress=progress,
+    )
+    rows = []
+    for answers in runner.answers():
+        with runner.stages.time("scoring"):
+            rows.extend(rows_of(plan, answers, candidates))
+    if not rows:
+        raise WronglungError(f"dataset {dataset.name!r}: none of its images can be read; {runner.skipped[0].detail}")
+    frame = _frame(rows, suite, subsets)
+    with runner.stages.time("summary"):
+        cells, pairs = scores(frame, suite, subsets, seed), correlations(frame, suite)
+    skipped = (*dataset.skipped, *runner.skipped)
+    run = RunResults(
+        status="complete",
+        model=model.card.model_dump(mode="json"),
+        dataset=_summarise(dataset, frame, subsets, skipped, limit),
+        suite=suite.model_dump(mode="json"),
+        manifest=_manifest(runner, runner.stages, seed, context or {}, started),
+        scores=cells,
+        correlations=pairs,
+    )
+    return Results(run, frame, skipped, None if runner.maps is None else _pack(runner.maps))
+
+
+def _check_dataset(dataset: Dataset) -> None:
+    if not dataset.instances:
+        raise WronglungError(f"dataset {dataset.name!r}: holds no instance")
+    twice = [one for one, count in Counter(instance.id for instance in dataset.instances).items() if count > 1]
+    if twice:
+        raise WronglungError(f"dataset {dataset.name!r}: instance id {twice[0]!r} occurs more than once; make ids unique")
+
+
+def _frame(rows: list[Row], suite: SuiteSpec, subsets: Mapping[str, frozenset[str] | None]) -> pd.DataFrame:
+    """One row per (instance, task), sorted by instance id and the suite's order of tasks."""
+    rows = sorted(rows, key=lambda row: (row.instance.id, row.task))
+    tasks = [suite.tasks[row.task] for row in rows]
+    metrics = dict.fromkeys((*suite.metrics, *suite.correlations))
+    metrics.pop("is_abnormal", None)
+    columns: dict[str, Any] = {
+        "instance_id": [row.instance.id for row in rows],
+        "image_id": [row.instance.image_id for row in rows],
+        "study_id": [row.instance.study_id for row in rows],
+        "patient_id": [row.instance.patient_id for row in rows],
+        "cluster": [row.instance.cluster for row in rows],
+        "task": [task.name for task in tasks],
+        "sentences": [task.sentences.name for task in tasks],
+        "sentence_sha256": [None if row.sentence is None else digest(row.sentence) for row in rows],
+        "changed": [row.changed for row in rows],
+        "undefined": [row.undefined for row in rows],
+        "is_abnormal": [is_abnormal(row.instance) if row.instance.findings else None for row in rows],
+    }
+    for name, members in subsets.items():
+        columns[f"in_{name}"] = [members is not None and row.instance.id in members for row in rows]
+    for metric in metrics:
+        columns[metric] = np.array([row.values.get(metric, np.nan) for row in rows], dtype=np.float64)
+    text = ("instance_id", "image_id", "study_id", "patient_id", "cluster", "task", "sentences", "sentence_sha256")
+    frame = pd.DataFrame(columns)
+    return frame.astype({**dict.fromkeys((*text, "undefined"), "string"), "is_abnormal": "boolean"})
+
+
+def _summarise(
+    dataset: Dataset,
+    frame: pd.DataFrame,
+    subsets: Mapping[str, frozenset[str] | None],
+    skipped: tuple[Skipped, ...],
+    limit: int | None,
+) -> DatasetSummary:
+    ids = set(frame["instance_id"])
+    return DatasetSummary(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        n_instances=len(ids),
+        n_images=frame["image_id"].nunique(),
+        n_patients=frame["cluster"].nunique(),
+        limit=limit,
+        subsets={name: None if members is None else len(members & ids) for name, members in subsets.items()},
+        skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
+    )
+
+
+def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, Any], started: float) -> Manifest:
+    seconds = {**context.get("seconds", {}), **stages.seconds, "total": time.perf_counter() - started}
+    # Kilobytes on Linux, bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return Manifest(
+        wronglung=_version("wronglung"),
+        commit=_commit(),
+        packages={name: _version(name) for name in PACKAGES},
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=context.get("device", "unknown"),
+        dtype=context.get("dtype", "unknown"),
+        threads=torch.get_num_threads(),
+        seed=seed,
+        batch_size=runner.batch.size,
+        command=list(context.get("command", [])),
+        encoded_images=runner.counts.images,
+        encoded_sentences=runner.counts.sentences,
+        aligned_pairs=runner.counts.pairs,
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        peak_memory_mb=round(peak, 1),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that this package runs from, or None when it is not one."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip()
+
+
+def _pack(maps: Mapping[tuple[str, str], torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Maps under the key ``image id/sentence digest``, in sorted order."""
+    return {f"{image}/{sentence}": maps[image, sentence].contiguous() for image, sentence in sorted(maps)}

@@ -1,0 +1,223 @@
+"""Results on disk: one folder a run, every file written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import WronglungError
+from .instances import Skipped
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+SCHEMA_VERSION = 1
+
+RESULTS, INSTANCES, SKIPPED, MAPS = "results.json", "instances.parquet", "skipped.jsonl", "maps.safetensors"
+
+
+class Score(BaseModel):
+    """One cell: a metric's mean over a subset under a task."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    sentences: str
+    """The sentence source: ``original`` or ``synthetic``."""
+    perturbation: str | None
+    subset: str
+    metric: str
+    value: float | None
+    """Mean over the instances where the metric is defined; a fraction in [0, 1] or natural units; null if there are none."""
+    ci_low: float | None
+    ci_high: float | None
+    """95 % interval of ``value`` from resampling patients; null under 10 patients."""
+    delta: float | None
+    """Mean of (perturbed − unperturbed of the same sentence source) over the instances where both are defined."""
+    delta_ci_low: float | None
+    delta_ci_high: float | None
+    delta_changed: float | None
+    """``delta`` over the instances that the perturbation changed."""
+    n_instances: int
+    """Instances of the subset."""
+    n_changed: int
+    """Of these, changed by the perturbation."""
+    n_patients: int
+    n_undefined: int
+    """Instances of the subset for which the metric has no value."""
+    higher_is_better: bool | None
+
+
+class Correlation(BaseModel):
+    """Pearson correlation of two quantities over all instances of the first task."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    a: str
+    b: str
+    r: float | None
+    """Null where one of the two is constant or undefined."""
+    n_instances: int
+
+
+class DatasetSummary(BaseModel):
+    """What was evaluated on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    fingerprint: str
+    """SHA-256 of the instances; see :attr:`wronglung.Dataset.fingerprint`."""
+    n_instances: int
+    n_images: int
+    n_patients: int
+    limit: int | None
+    """If set, only the first instances were evaluated: a partial run."""
+    subsets: dict[str, int | None]
+    """Instances per subset; null where the dataset cannot say."""
+    skipped: dict[str, int]
+    """What the reader left out or repaired, by reason."""
+
+
+class Manifest(BaseModel):
+    """What a number may depend on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wronglung: str
+    commit: str | None
+    """Commit of the package's own source tree, with ``-dirty`` when it had changes; null for an installed release."""
+    packages: dict[str, str]
+    python: str
+    platform: str
+    device: str
+    dtype: str
+    threads: int
+    seed: int
+    batch_size: int
+    """The largest batch in use at the end; smaller than asked for when memory ran out."""
+    command: list[str]
+    encoded_images: int
+    encoded_sentences: int
+    aligned_pairs: int
+    seconds: dict[str, float]
+    """Wall time by stage."""
+    peak_memory_mb: float
+
+
+class RunResults(BaseModel):
+    """The content of ``results.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    status: Literal["complete"]
+    model: dict[str, Any]
+    """The model's card."""
+    dataset: DatasetSummary
+    suite: dict[str, Any]
+    """The suite as resolved; a YAML file of it runs the same again."""
+    manifest: Manifest
+    scores: list[Score]
+    correlations: list[Correlation]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run in memory: the summary, one row per (instance, task), what was skipped, and the maps if they were kept."""
+
+    run: RunResults
+    instances: pd.DataFrame
+    skipped: tuple[Skipped, ...] = ()
+    maps: Mapping[str, torch.Tensor] | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write the run's files into the folder; ``results.json`` comes last, so that it vouches for the others.
+
+        Raises :class:`WronglungError` when the folder cannot be written to; no partial file is left.
+        """
+        write_whole(folder / INSTANCES, lambda path: self.instances.to_parquet(path, index=False, compression="zstd"))
+        write_whole(folder / SKIPPED, lambda path: path.write_text(_jsonl(self.skipped), encoding="utf-8"))
+        if self.maps is not None:
+            from safetensors.torch import save
+
+            content = save(dict(self.maps))
+            write_whole(folder / MAPS, lambda path: path.write_bytes(content))
+        text = self.run.model_dump_json(indent=1) + "\n"
+        write_whole(folder / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def load_run(path: Path) -> RunResults:
+    """Read the summary of a run from its folder or its ``results.json``.
+
+    Raises :class:`WronglungError` for a missing or damaged file and for one of another schema version.
+    """
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WronglungError(f"{path}: no run here ({RESULTS} is missing)") from error
+    except (OSError, ValueError) as error:
+        raise WronglungError(f"{file}: cannot be read as JSON ({error})") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise WronglungError(f"{file}: has schema version {version}; this wronglung reads up to {SCHEMA_VERSION}, update it")
+    try:
+        return RunResults.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(step) for step in first["loc"])
+        raise WronglungError(f"{file}: is not a run of wronglung: {key}: {first['msg']}") from error
+
+
+def claim_folder(folder: Path, overwrite: bool) -> None:
+    """Make sure, before any work, that a run can be written to the folder.
+
+    Creates it if needed. Raises :class:`WronglungError` when it holds a run (unless ``overwrite``) or cannot be written to.
+    """
+    if (folder / RESULTS).exists() and not overwrite:
+        raise WronglungError(f"{folder}: holds a run already; choose another --out, or --overwrite it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WronglungError(f"{folder}: cannot be created: {error.strerror}") from error
+    write_whole(folder / ".write-test", lambda path: path.write_bytes(b""), keep=False)
+
+
+def write_whole(target: Path, write: Callable[[Path], object], keep: bool = True) -> None:
+    """Let ``write`` fill a temporary file beside the target and move it there in one step.
+
+    Raises :class:`WronglungError` when the file system refuses (no space, no permission); the temporary file is removed.
+    """
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        if keep:
+            # mkstemp makes private files; results are shared like any other file.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
+    except OSError as error:
+        raise WronglungError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _jsonl(entries: Iterable[Skipped]) -> str:
+    return "".join(
+        json.dumps({"reason": one.reason, "where": one.where, "detail": one.detail, "repaired": one.repaired}) + "\n"
+        for one in entries
+    )

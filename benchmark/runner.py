@@ -1,0 +1,334 @@
+"""Ask the model everything a plan holds: each image decoded and encoded once, each map ranked once.
+
+The work is ordered by image and done in chunks of images, so that memory is bounded by the chunk, not by the dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from .batching import BatchSize, FeatureCache, in_batches, is_out_of_memory
+from .errors import WronglungError
+from .instances import Skipped
+from .plan import ImagePlan, Plan
+from .protocol import AdapterError, Alignment, DualEncoder, Features, LoadedImage, check_alignment
+from .scoring import ScoredMap
+
+CHUNK = 16
+"""Images in work at a time."""
+SENTENCE_CACHE = 2 << 30
+"""Bytes of sentence features kept; with less than all sentences in it, some are encoded again."""
+
+
+@dataclass
+class Stages:
+    """Wall time by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+@dataclass
+class Counts:
+    """How much work the model did."""
+
+    images: int = 0
+    sentences: int = 0
+    pairs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model returned for one (image, sentence) pair; similarities are NaN where it has none."""
+
+    map: ScoredMap
+    local_similarity: float
+    global_similarity: float
+
+
+@dataclass(frozen=True)
+class ImageAnswers:
+    """Everything the model said about one image.
+
+    ``candidates`` maps "local" and "global" to the image's similarity with every candidate sentence (float64, in the
+    order given to the runner), where they were asked for and the model has them.
+    """
+
+    plan: ImagePlan
+    by_sentence: Mapping[str, Answer]
+    candidates: Mapping[str, npt.NDArray[np.float64]]
+
+
+Pair = tuple[int, str]
+
+
+class Runner:
+    """Runs a plan on a model.
+
+    ``candidates`` are the sentences for exhaustive selection: their global similarity with every image costs a dual
+    encoder one matrix product (``global_candidates``); their local one an alignment each (``local_candidates``).
+    Afterwards ``counts``, ``stages``, ``batch``, ``skipped`` and ``maps`` say what happened.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        plan: Plan,
+        *,
+        batch_size: int,
+        candidates: Sequence[str] = (),
+        local_candidates: bool = False,
+        global_candidates: bool = False,
+        keep_maps: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.model = model
+        self.plan = plan
+        self.batch = BatchSize(batch_size)
+        self.stages = Stages()
+        self.counts = Counts()
+        self.skipped: list[Skipped] = []
+        self.maps: dict[tuple[str, str], torch.Tensor] | None = {} if keep_maps else None
+        self._candidates = candidates
+        self._local_candidates = local_candidates
+        self._global_candidates = global_candidates and isinstance(model, DualEncoder)
+        self._progress = progress
+        self._sentences = FeatureCache(SENTENCE_CACHE)
+
+    def answers(self) -> Iterator[ImageAnswers]:
+        """The model's answers, image by image in dataset order; images that cannot be decoded go to ``skipped``.
+
+        Raises :class:`AdapterError` when the model breaks the protocol or fails.
+        """
+        candidate_features = self._global_features()
+        plans = self.plan.images()
+        total = len({instance.image_id for instance in self.plan.instances})
+        with (
+            ThreadPoolExecutor(max_workers=2) as pool,
+            tqdm(total=total, unit="image", disable=not self._progress, leave=False) as bar,
+        ):
+            ahead = _decode(pool, plans)
+            while ahead:
+                chunk, ahead = ahead, _decode(pool, plans)
+                readable = self._readable(chunk)
+                if readable:
+                    yield from self._ask(readable, candidate_features)
+                bar.update(len(chunk))
+
+    def _readable(self, chunk: Sequence[tuple[ImagePlan, Future[LoadedImage]]]) -> list[tuple[ImagePlan, LoadedImage]]:
+        readable = []
+        for plan, future in chunk:
+            try:
+                with self.stages.time("decoding"):
+                    readable.append((plan, future.result()))
+            except OSError as error:
+                self.skipped.append(Skipped("image_unreadable", plan.image.id, str(error)))
+        return readable
+
+    def _ask(
+        self, readable: Sequence[tuple[ImagePlan, LoadedImage]], candidate_features: Sequence[Features]
+    ) -> Iterator[ImageAnswers]:
+        images = [image for _, image in readable]
+        asked = [plan.by_sentence() for plan, _ in readable]
+        pairs = [(at, sentence) for at, by_sentence in enumerate(asked) for sentence in by_sentence]
+        names = [f"instance {asked[at][sentence][0].instance.id} ({sentence!r})" for at, sentence in pairs]
+        align, features = self._aligner(images, {sentence for _, sentence in pairs})
+        answers: list[dict[str, Answer]] = [{} for _ in images]
+        for start, stop, alignment in self._aligned(align, images, pairs, names):
+            with self.stages.time("scoring"):
+                for row, (at, sentence) in enumerate(pairs[start:stop]):
+                    answers[at][sentence] = self._scored(alignment, row)
+                    if self.maps is not None:
+                        self.maps[images[at].id, digest(sentence)] = alignment.saliency[row].detach().float().cpu()
+        candidates: list[dict[str, npt.NDArray[np.float64]]] = [{} for _ in images]
+        if candidate_features:
+            for at, row in enumerate(self._global_similarities(features, candidate_features)):
+                candidates[at]["global"] = row
+        if self._local_candidates:
+            for at, image in enumerate(images):
+                local = self._local_similarities(image)
+                if local is not None:
+                    candidates[at]["local"] = local
+        for (plan, _), by_sentence, similarities in zip(readable, answers, candidates, strict=True):
+            yield ImageAnswers(plan, by_sentence, similarities)
+
+    def _aligner(
+        self, images: Sequence[LoadedImage], sentences: Iterable[str]
+    ) -> tuple[Callable[[Sequence[Pair]], Any], list[Features]]:
+        """A function that aligns pairs of (index of an image, sentence), and a dual encoder's image features."""
+        if not isinstance(self.model, DualEncoder):
+            self.counts.images += len(images)
+            return lambda pairs: self.model.align([images[at] for at, _ in pairs], [one for _, one in pairs]), []
+        image_features = self._encode_images(images)
+        by_sentence = self.encode_sentences(sentences)
+        return (
+            lambda pairs: self.model.align_features(
+                [image_features[at] for at, _ in pairs], [by_sentence[one] for _, one in pairs]
+            ),
+            image_features,
+        )
+
+    def _aligned(
+        self,
+        align: Callable[[Sequence[Pair]], Any],
+        images: Sequence[LoadedImage],
+        pairs: Sequence[Pair],
+        names: Sequence[str],
+    ) -> Iterator[tuple[int, int, Alignment]]:
+        """Checked alignments batch by batch."""
+        call = self._guarded(lambda start, stop: align(pairs[start:stop]), names)
+        batches = in_batches(call, len(pairs), self.batch)
+        while True:
+            with self.stages.time("alignment"):
+                one = next(batches, None)
+            if one is None:
+                return
+            start, stop, alignment = one
+            sizes = [images[at].pixels.size for at, _ in pairs[start:stop]]
+            check_alignment(alignment, self.model.card, sizes, names[start:stop])
+            self.counts.pairs += stop - start
+            yield start, stop, alignment
+
+    def _encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
+        names = [f"image {image.id}" for image in images]
+        with self.stages.time("image encoding"):
+            features = self._encoded("encode_images", images, names)
+        self.counts.images += len(images)
+        return features
+
+    def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Features]:
+        """Features by sentence, from the cache or encoded in batches of similar length."""
+        found = {sentence: features for sentence in sentences if (features := self._sentences.get(sentence))}
+        missing = sorted({*sentences} - found.keys(), key=lambda one: (len(one), one))
+        with self.stages.time("sentence encoding"):
+            features = self._encoded("encode_sentences", missing, [f"sentence {one!r}" for one in missing])
+        for sentence, one in zip(missing, features, strict=True):
+            self._sentences.put(sentence, one)
+            found[sentence] = one
+        self.counts.sentences += len(missing)
+        return found
+
+    def _encoded(self, method: str, items: Sequence[Any], names: Sequence[str]) -> list[Features]:
+        encode = self._guarded(lambda start, stop: getattr(self.model, method)(items[start:stop]), names)
+        encoded: list[Features] = []
+        for start, stop, features in in_batches(encode, len(items), self.batch):
+            if len(features) != stop - start or not all(isinstance(one, Features) for one in features):
+                raise AdapterError(
+                    f"model {self.model.card.name!r}: {method} must return one wronglung.Features per item; "
+                    f"{stop - start} were asked for"
+                )
+            encoded.extend(features)
+        return encoded
+
+    def _guarded(self, call: Callable[[int, int], Any], names: Sequence[str]) -> Callable[[int, int], Any]:
+        """The call without gradients, and with an adapter's exceptions as messages that say where it failed."""
+
+        def guarded(start: int, stop: int) -> Any:
+            try:
+                with torch.no_grad():
+                    return call(start, stop)
+            except WronglungError:
+                raise
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                others = f" and {stop - start - 1} more in the batch" if stop - start > 1 else ""
+                raise AdapterError(
+                    f"model {self.model.card.name!r} failed for {names[start]}{others}: {type(error).__name__}: {error}"
+                ) from error
+
+        return guarded
+
+    def _scored(self, alignment: Alignment, row: int) -> Answer:
+        weight = alignment.no_attention_weight
+        scored = ScoredMap(
+            alignment.saliency[row],
+            alignment.geometry[row],
+            self.model.card,
+            self.plan.suite.protocol,
+            None if weight is None else float(weight[row]),
+        )
+        return Answer(scored, _item(alignment.local_similarity, row), _item(alignment.global_similarity, row))
+
+    def _global_features(self) -> list[Features]:
+        """What is kept of every candidate sentence: its tensor named "global"."""
+        if not self._global_candidates:
+            return []
+        kept: list[Features] = []
+        for start in range(0, len(self._candidates), _BLOCK):
+            block = self._candidates[start : start + _BLOCK]
+            encoded = self.encode_sentences(block)
+            for sentence in block:
+                tensors = encoded[sentence].tensors
+                if "global" not in tensors:
+                    return []
+                kept.append(Features({"global": tensors["global"].clone()}))
+        return kept
+
+    def _global_similarities(
+        self, images: Sequence[Features], candidates: Sequence[Features]
+    ) -> npt.NDArray[np.float64]:
+        kept = [Features({"global": image.tensors["global"]}, image.geometry) for image in images]
+        blocks = []
+        with self.stages.time("selection"), torch.no_grad():
+            for start in range(0, len(candidates), _BLOCK):
+                block = candidates[start : start + _BLOCK]
+                matrix = self.model.global_similarity_matrix(kept, block)
+                if matrix.shape != (len(kept), len(block)) or not bool(torch.isfinite(matrix).all()):
+                    raise AdapterError(
+                        f"model {self.model.card.name!r}: global_similarity_matrix must return finite values of shape "
+                        f"({len(kept)}, {len(block)}), not {tuple(matrix.shape)}"
+                    )
+                blocks.append(matrix.double().cpu().numpy())
+        return np.concatenate(blocks, axis=1)
+
+    def _local_similarities(self, image: LoadedImage) -> npt.NDArray[np.float64] | None:
+        pairs = [(0, sentence) for sentence in self._candidates]
+        names = [f"image {image.id} ({sentence!r})" for sentence in self._candidates]
+        align, _ = self._aligner([image], self._candidates)
+        values = []
+        for _, _, alignment in self._aligned(align, [image], pairs, names):
+            if alignment.local_similarity is None:
+                return None
+            values.append(alignment.local_similarity.double().cpu().numpy())
+        return np.concatenate(values)
+
+
+_BLOCK = 1024
+
+
+def digest(sentence: str) -> str:
+    """The identity of a sentence in result files, which do not hold report text."""
+    return hashlib.sha256(sentence.encode()).hexdigest()[:16]
+
+
+def _decode(pool: ThreadPoolExecutor, plans: Iterator[ImagePlan]) -> list[tuple[ImagePlan, Future[LoadedImage]]]:
+    """Start to decode the next chunk of images."""
+    return [
+        (plan, pool.submit(lambda image=plan.image: LoadedImage(image.id, image.load())))
+        for plan in islice(plans, CHUNK)
+    ]
+
+
+def _item(values: torch.Tensor | None, row: int) -> float:
+    return math.nan if values is None else float(values[row])

@@ -1,0 +1,101 @@
+"""From one saliency map to the values of its metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ..tasks.schema import Protocol
+from .frames import ScoringFrame, scoring_frame
+from .geometry import Geometry
+from .instances import Box
+from .metrics.distribution import as_distribution, entropy, symmetric_kl
+from .metrics.ranking import Ranking, rank, score
+from .protocol import ModelCard
+
+PERCENTS = (5, 10, 20, 30)
+
+NOT_APPLICABLE = "not_applicable"
+OUTSIDE_WINDOW = "boxes_outside_visible_window"
+NO_POSITIVE = "no_positive_pixel"
+NO_NEGATIVE = "no_negative_pixel"
+
+
+@dataclass(frozen=True)
+class ScoredBoxes:
+    """The localization metrics of a map against one set of boxes; NaN where undefined, with the reason."""
+
+    values: Mapping[str, float]
+    undefined: str | None
+
+
+class ScoredMap:
+    """One map, ranked at most once for all the box sets that it is scored against."""
+
+    def __init__(
+        self,
+        saliency: torch.Tensor,
+        geometry: Geometry,
+        card: ModelCard,
+        protocol: Protocol,
+        no_attention_weight: float | None,
+    ) -> None:
+        """``saliency`` is [rows, columns]; ``no_attention_weight`` the mass that the model put on no region."""
+        self.saliency = saliency.detach().float()
+        self.geometry = geometry
+        self.protocol = protocol
+        self.no_attention_weight = no_attention_weight
+        self.distribution = as_distribution(self.saliency[None], card.mass, card.temperature)[0]
+        self._ranking: Ranking | None = None
+        self._scored: dict[tuple[Box, ...], ScoredBoxes] = {}
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of the map in nats, the no-attention weight (if the model has one) counted as one more region."""
+        if self.protocol.definitions == "released":
+            raw = self.saliency.flatten().double()
+            return float(entropy(raw[None], no_attention_weight=(1 - raw.sum())[None])[0])
+        weight = self.no_attention_weight
+        if weight is None:
+            return float(entropy(self.distribution[None])[0])
+        inside = self.distribution * (1 - weight)
+        return float(entropy(inside[None], no_attention_weight=inside.new_tensor([weight]))[0])
+
+    def kl(self, other: ScoredMap) -> float:
+        """Symmetric KL divergence from another map of the same image, in nats; NaN for maps of another size."""
+        if self.saliency.shape != other.saliency.shape:
+            return math.nan
+        return float(symmetric_kl(self.distribution[None], other.distribution[None])[0])
+
+    def against(self, boxes: tuple[Box, ...]) -> ScoredBoxes:
+        """Score the map against the union of boxes (original pixels)."""
+        if boxes not in self._scored:
+            self._scored[boxes] = self._score(boxes)
+        return self._scored[boxes]
+
+    def _score(self, boxes: tuple[Box, ...]) -> ScoredBoxes:
+        frame = scoring_frame(self.geometry, self.protocol.frame, self.protocol.resolution)
+        mask = box_mask(frame, boxes, self.protocol.box_edges == "inclusive")
+        if self._ranking is None:
+            self._ranking = rank(frame.sample(self.saliency, self.protocol.upsampling).flatten())
+        flat = torch.from_numpy(mask.reshape(-1)).to(self.saliency.device)
+        values = score(self._ranking, flat, self.protocol.definitions, PERCENTS)
+        positives = int(mask.sum())
+        reason = None
+        if positives == 0:
+            seen = any(self.geometry.sees(box) for box in boxes)
+            reason = NO_POSITIVE if seen else OUTSIDE_WINDOW
+        elif positives == mask.size:
+            reason = NO_NEGATIVE
+        return ScoredBoxes(values, reason)
+
+
+@lru_cache(maxsize=256)
+def box_mask(frame: ScoringFrame, boxes: tuple[Box, ...], inclusive: bool) -> np.ndarray:
+    """The union of boxes on a scoring grid; a report's maps share their masks."""
+    return frame.mask(boxes, inclusive)

@@ -1,0 +1,48 @@
+"""Confidence intervals by resampling patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 2000
+MIN_CLUSTERS = 10
+"""Below this many patients no interval is given."""
+FEW_CLUSTERS = 50
+"""Below this many patients intervals of a mean are known to be unreliable."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def cluster_intervals(
+    values: Floats, clusters: Sequence[str], seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[Floats, Floats]:
+    """Percentile intervals for the mean of each column, resampling whole clusters.
+
+    ``values`` is [rows, columns] with NaN for "not defined"; ``clusters`` names each row's cluster (patient). Every
+    column is resampled with the same clusters, so differences between columns are paired, and the resamples depend on
+    the seed and the set of clusters only. Returns the low and the high ends, [columns] each, NaN where fewer than
+    ``MIN_CLUSTERS`` clusters have a defined value. A resample without a defined value is left out of its column.
+    """
+    names, index = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
+    defined = ~np.isnan(values)
+    sums = np.zeros((len(names), values.shape[1]))
+    counts = np.zeros_like(sums)
+    np.add.at(sums, index, np.where(defined, values, 0.0))
+    np.add.at(counts, index, defined.astype(np.float64))
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[1]))
+    block = 100
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            means[start : start + size] = (weights @ sums) / (weights @ counts)
+    low, high = (np.full(values.shape[1], np.nan) for _ in range(2))
+    enough = (counts > 0).sum(0) >= MIN_CLUSTERS
+    if enough.any():
+        tail = (1 - level) / 2
+        low[enough], high[enough] = np.nanquantile(means[:, enough], (tail, 1 - tail), axis=0)
+    return low, high

@@ -1,0 +1,109 @@
+"""From one row per (instance, task) to the cells of a run: means, deltas, intervals, correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..tasks.schema import SuiteSpec, TaskSpec
+from .metrics.catalogue import METRICS
+from .metrics.correlation import pearson_pairs
+from .results import Correlation, Score
+from .statistics import cluster_intervals
+
+ONLY_FOR = {
+    "random_attention_kl": "random_sentences",
+    "selection_accuracy_local": "random_sentences",
+    "selection_accuracy_global": "random_sentences",
+}
+"""Metrics that compare two sentences belong to the task that brings the second one."""
+
+
+def scores(
+    frame: pd.DataFrame, suite: SuiteSpec, subsets: Mapping[str, frozenset[str] | None], seed: int
+) -> list[Score]:
+    """All cells of a run.
+
+    ``frame`` has one row per (instance, task), sorted by instance id, each task with the same instances.
+    """
+    by_task = {task.name: frame[frame["task"] == task.name].reset_index(drop=True) for task in suite.tasks}
+    ids = by_task[suite.tasks[0].name]["instance_id"]
+    members = {name: _members(ids, chosen) for name, chosen in subsets.items()}
+    clusters = by_task[suite.tasks[0].name]["cluster"].tolist()
+    cells: list[tuple[TaskSpec, str, str]] = [
+        (task, subset, metric)
+        for task in suite.tasks
+        for subset in members
+        for metric in suite.metrics
+        if _belongs(metric, task, suite)
+    ]
+    columns: list[npt.NDArray[np.float64]] = []
+    for task, subset, metric in cells:
+        value = by_task[task.name][metric].to_numpy(dtype=np.float64)
+        base = by_task[suite.base_of(task).name][metric].to_numpy(dtype=np.float64)
+        delta = value - base if task.perturbation is not None and metric not in ONLY_FOR else np.full_like(value, np.nan)
+        outside = ~members[subset]
+        columns.extend(np.where(outside, np.nan, one) for one in (value, delta))
+    values = np.stack(columns, axis=1)
+    low, high = cluster_intervals(values, clusters, seed)
+    cluster_names = np.asarray(clusters, dtype=object)
+    result = []
+    for at, (task, subset, metric) in enumerate(cells):
+        inside = members[subset]
+        value, delta = values[:, 2 * at], values[:, 2 * at + 1]
+        changed = by_task[task.name]["changed"].to_numpy(dtype=np.bool_) & inside
+        result.append(
+            Score(
+                task=task.name,
+                sentences=task.sentences.name,
+                perturbation=None if task.perturbation is None else task.name,
+                subset=subset,
+                metric=metric,
+                value=_mean(value),
+                ci_low=_number(low[2 * at]),
+                ci_high=_number(high[2 * at]),
+                delta=_mean(delta),
+                delta_ci_low=_number(low[2 * at + 1]),
+                delta_ci_high=_number(high[2 * at + 1]),
+                delta_changed=_mean(delta[changed]),
+                n_instances=int(inside.sum()),
+                n_changed=int(changed.sum()),
+                n_patients=len(set(cluster_names[inside])),
+                n_undefined=int(np.isnan(value[inside]).sum()),
+                higher_is_better=METRICS[metric].higher_is_better,
+            )
+        )
+    return result
+
+
+def correlations(frame: pd.DataFrame, suite: SuiteSpec) -> list[Correlation]:
+    """Pairwise Pearson correlations over the instances of the suite's first task (the paper's Table 12)."""
+    if not suite.correlations:
+        return []
+    rows = frame[frame["task"] == suite.tasks[0].name]
+    quantities = rows[list(suite.correlations)].astype(np.float64)
+    return [Correlation(a=a, b=b, r=r, n_instances=n) for a, b, r, n in pearson_pairs(quantities, suite.correlations)]
+
+
+def _belongs(metric: str, task: TaskSpec, suite: SuiteSpec) -> bool:
+    if metric in ONLY_FOR:
+        return task.name == ONLY_FOR[metric]
+    if metric.endswith("_exhaustive"):
+        return task.perturbation is None and task.sentences.name == "original"
+    return True
+
+
+def _members(ids: Sequence[str] | pd.Series[str], chosen: frozenset[str] | None) -> npt.NDArray[np.bool_]:
+    return np.array([chosen is not None and one in chosen for one in ids], dtype=np.bool_)
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(np.mean(defined)) if defined.size else None
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
