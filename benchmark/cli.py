@@ -1,0 +1,357 @@
+"""The command line. Answers go to standard output, progress and notes to standard error.
+
+Exit codes: 0 done, 1 a check failed, 2 wrong usage or bad input. Every flag can also be set by an environment
+variable (``WRONGLUNG_RUN_DEVICE=cuda``). Heavy packages are imported inside the verbs that need them, so that help
+and lists are instant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .errors import WronglungError
+from .registry import DATASETS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Listed
+
+if TYPE_CHECKING:
+    from .instances import Dataset
+    from .results import Results
+
+app = typer.Typer(
+    name="wronglung",
+    help="Does an image-text encoder look where the sentence says, and does it move when the sentence changes?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at a dataset before a run.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+ModelArgs = Annotated[
+    list[str] | None, typer.Option("--model-arg", metavar="KEY=VALUE", help="An argument of the model; repeatable.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto (float32), float32, bfloat16 or float16.")]
+BatchSize = Annotated[str, typer.Option(help="A number, or auto; halved when memory runs out.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random draws and of the intervals.")]
+DataRoot = Annotated[Path, typer.Option(help="The dataset's folder or file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
+Kind = Literal["models", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics"]
+Format = Literal["markdown", "latex", "csv"]
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option("--model", "-m", help="A name from `wronglung list models`, or file.py:Class.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A name from `wronglung list datasets`.")],
+    data_root: DataRoot,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; made if needed.")],
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
+    model_arg: ModelArgs = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Evaluate the first N instances only.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = "auto",
+    seed: Seed = 0,
+    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the maps in maps.safetensors.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate one model on one dataset under one suite."""
+    from ..tasks.schema import load_suite
+    from .results import claim_folder
+
+    batch = _batch_size(batch_size)
+    arguments = _arguments(model_arg)
+    # What is cheap to refuse is refused before anything is loaded.
+    claim_folder(out, overwrite)
+    chosen = load_suite(suite)
+    data, seconds = _timed(lambda: _load_dataset(dataset, data_root))
+    results = _evaluate(
+        model, arguments, data, chosen, device, dtype,
+        seed=seed, limit=limit, batch_size=batch, save_maps=save_maps, progress=_shows_progress(quiet),
+        seconds={"dataset": seconds},
+    )  # fmt: skip
+    results.save(out)
+    if as_json:
+        typer.echo(results.run.model_dump_json(indent=1))
+        return
+    from ..leaderboard.board import board
+    from ..leaderboard.render import render
+
+    typer.echo(render(board([results.run]), "markdown"))
+    if not quiet:
+        _notes(results)
+        typer.echo(f"written: {out}", err=True)
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[Kind | None, typer.Argument(help="One kind only.")] = None, as_json: Json = False
+) -> None:
+    """List the known names, and where each comes from."""
+    kinds: tuple[Kind, ...] = (
+        "models", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics",
+    )  # fmt: skip
+    tables = {one: _listed(one) for one in ([kind] if kind else kinds)}
+    if as_json:
+        typer.echo(json.dumps({one: [row._asdict() for row in rows] for one, rows in tables.items()}, indent=1))
+        return
+    from tabulate import tabulate
+
+    for one, rows in tables.items():
+        lines = [(row.name, row.summary, "" if row.origin == "wronglung" else row.origin) for row in rows]
+        typer.echo(f"{one}\n{tabulate(lines, tablefmt='plain')}\n")
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A name from `wronglung list`, or a path to a suite.")]) -> None:
+    """Show a definition: a suite or task as YAML, a function, model or dataset with its arguments, a metric."""
+    from .describe import describe
+
+    typer.echo(describe(name))
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="A name from `wronglung list models`, or file.py:Class.")],
+    model_arg: ModelArgs = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Hold an adapter against the protocol on generated images; exits with 1 when a check fails."""
+    from .check import check_adapter
+    from .evaluation import load_model
+
+    checks = check_adapter(load_model(model, device=device, dtype=dtype, **_arguments(model_arg)))
+    if as_json:
+        typer.echo(json.dumps([one._asdict() for one in checks], indent=1))
+    else:
+        for one in checks:
+            typer.echo(f"{'ok    ' if one.passed else 'FAILED'} {one.name}: {one.detail}")
+    if not all(one.passed for one in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of runs, or folders that hold such.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Add the paper's rows, as published.")] = False,
+    fmt: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = "markdown",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file instead.")] = None,
+    subset: Annotated[list[str] | None, typer.Option("--subset", help="Show this subset; repeatable.")] = None,
+    intervals: Annotated[bool, typer.Option("--intervals/--no-intervals", help="95 % intervals.")] = True,
+) -> None:
+    """Print runs side by side: base values, deltas per perturbation, KL, entropy and selection accuracy."""
+    from ..leaderboard.board import board, find_runs
+    from ..leaderboard.render import render
+    from .results import load_run, write_whole
+
+    if not runs and not published:
+        raise WronglungError("nothing to show; give folders of runs, or --published")
+    loaded = [load_run(folder) for folder in find_runs(runs or [])]
+    text = render(board(loaded, published=published, subsets=subset), fmt, intervals=intervals)
+    if out is None:
+        typer.echo(text)
+    else:
+        write_whole(out, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        typer.echo(f"written: {out}", err=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where runs and the table go.")] = Path("runs/demo"),
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Your data instead of generated films.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
+    quiet: Quiet = False,
+) -> None:
+    """Run the floors and ceilings and print their leaderboard; without data, on generated films."""
+    from ..leaderboard.board import board
+    from ..leaderboard.render import render
+    from ..tasks.schema import load_suite
+    from .results import claim_folder, write_whole
+
+    if (dataset is None) != (data_root is None):
+        raise WronglungError("give --dataset and --data-root together, or neither")
+    claim_folder(out, overwrite=True)
+    chosen = load_suite(suite)
+    if dataset is None or data_root is None:
+        from .datasets.sketch import write_sketch
+
+        dataset, data_root = "jsonl", write_sketch(out / "sketch")
+    data = _load_dataset(dataset, data_root)
+    finished = []
+    for model in ("uniform", "center-prior", "random", "text-blind", "oracle", "mirrored-oracle"):
+        if not quiet:
+            typer.echo(f"running {model} ...", err=True)
+        results = _evaluate(model, {}, data, chosen, "cpu", "auto", progress=_shows_progress(quiet))
+        folder = out / model
+        claim_folder(folder, overwrite=True)
+        results.save(folder)
+        finished.append(results)
+    table = board([one.run for one in finished])
+    for name, fmt in (("leaderboard.md", "markdown"), ("leaderboard.tex", "latex"), ("leaderboard.csv", "csv")):
+        text = render(table, fmt)
+        write_whole(out / name, lambda path, text=text: path.write_text(text + "\n", encoding="utf-8"))  # type: ignore[misc]
+    typer.echo(render(table, "markdown"))
+    if not quiet:
+        _notes(finished[0])
+        typer.echo(f"written: {out}", err=True)
+
+
+@data_app.command()
+def inspect(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A name from `wronglung list datasets`.")],
+    data_root: DataRoot,
+    overlays: Annotated[Path | None, typer.Option(help="Draw boxes on images into this folder.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many overlays.")] = 40,
+    ledger: Annotated[bool, typer.Option("--ledger", help="Print every entry of the skip ledger.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count instances by subset and finding, say what was skipped and why, and draw boxes on images."""
+    from .inspection import draw_overlays, summarise
+
+    data = _load_dataset(dataset, data_root)
+    summary = summarise(data)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        from tabulate import tabulate
+
+        for title, counts in summary.items():
+            body = tabulate(counts.items(), tablefmt="plain") if isinstance(counts, dict) else str(counts)
+            typer.echo(f"{title}\n{body}\n")
+    if ledger:
+        for entry in data.skipped:
+            typer.echo(f"{'repaired' if entry.repaired else 'left out'}\t{entry.reason}\t{entry.where}\t{entry.detail}")
+    if overlays is not None:
+        typer.echo(f"written: {draw_overlays(data, overlays, count)} pictures in {overlays}", err=True)
+
+
+def _evaluate(
+    model: str,
+    arguments: dict[str, str],
+    data: Dataset,
+    suite: Any,
+    device: str,
+    dtype: str,
+    *,
+    seconds: dict[str, float] | None = None,
+    **options: Any,
+) -> Results:
+    from .evaluation import evaluate, load_model, resolve_device, resolve_dtype
+
+    device = resolve_device(device)
+    loaded, loading = _timed(lambda: load_model(model, device=device, dtype=dtype, **arguments))
+    context = {
+        "device": device,
+        "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
+        "command": ["wronglung", *sys.argv[1:]],
+        "seconds": {**(seconds or {}), "model loading": loading},
+    }
+    return evaluate(loaded, data, suite, context=context, **options)
+
+
+def _load_dataset(name: str, root: Path) -> Dataset:
+    from .datasets import load_dataset
+
+    return load_dataset(name, root)
+
+
+def _listed(kind: Kind) -> list[Listed]:
+    if kind == "metrics":
+        from .metrics.catalogue import METRICS
+
+        return [Listed(name, "wronglung", metric.summary) for name, metric in METRICS.items()]
+    if kind == "tasks" or kind == "suites":
+        from ..tasks.schema import list_definitions
+
+        return list_definitions("task" if kind == "tasks" else "suite")
+    registries = {
+        "models": MODELS,
+        "datasets": DATASETS,
+        "perturbations": PERTURBATIONS,
+        "subsets": SUBSETS,
+        "sentences": SENTENCES,
+    }
+    return registries[kind].list()
+
+
+def _arguments(pairs: list[str] | None) -> dict[str, str]:
+    arguments = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise WronglungError(f"--model-arg {pair!r}: write it as KEY=VALUE")
+        arguments[key.replace("-", "_")] = value
+    return arguments
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise WronglungError(f"--batch-size {text!r}: must be a number of at least 1, or auto")
+    return int(text)
+
+
+def _timed(call: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return call(), time.perf_counter() - start
+
+
+def _shows_progress(quiet: bool) -> bool:
+    return not quiet and sys.stderr.isatty()
+
+
+def _notes(results: Results) -> None:
+    """What a reader of the table should know about the data behind it."""
+    from .statistics import FEW_CLUSTERS
+
+    dataset = results.run.dataset
+    if dataset.limit is not None:
+        typer.echo(f"note: partial run, the first {dataset.n_instances} instances only", err=True)
+    for name, size in dataset.subsets.items():
+        if size is None:
+            typer.echo(f"note: subset {name}: not applicable, the dataset does not say", err=True)
+        elif size == 0:
+            typer.echo(f"note: subset {name}: empty, its cells have no value", err=True)
+    if dataset.n_patients < FEW_CLUSTERS:
+        typer.echo(f"note: {dataset.n_patients} patients; intervals are unreliable under {FEW_CLUSTERS}", err=True)
+    if dataset.skipped:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in dataset.skipped.items())
+        typer.echo(f"note: skipped or repaired while reading: {reasons}", err=True)
+
+
+def main() -> None:
+    """Entry point of ``wronglung``: errors become one line on standard error and an exit code."""
+    try:
+        app(prog_name="wronglung", auto_envvar_prefix="WRONGLUNG")
+    except WronglungError as error:
+        _fail(str(error), 2, error)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130, None)
+    except BrokenPipeError:
+        # The reader of our output has gone; flushing again at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        _fail(f"internal error, please report it: {type(error).__name__}: {error}", 70, error)
+
+
+def _fail(message: str, code: int, error: BaseException | None) -> None:
+    if error is not None and os.environ.get("WRONGLUNG_DEBUG"):
+        raise error
+    typer.echo(f"wronglung: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,48 @@
+"""What a name means, as text."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import yaml
+
+from ..tasks.schema import list_definitions, load_suite, load_task
+from .errors import WronglungError
+from .metrics.catalogue import METRICS
+from .registry import DATASETS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS
+
+
+def describe(name: str) -> str:
+    """Everything that goes by a name: a suite or task as YAML, a function with its signature, a metric's card.
+
+    Raises :class:`WronglungError` when nothing does.
+    """
+    parts = []
+    if name.endswith((".yaml", ".yml")) or name in {row.name for row in list_definitions("suite")}:
+        parts.append(f"suite {name}\n\n{_yaml(load_suite(name))}")
+    if name in {row.name for row in list_definitions("task")}:
+        parts.append(f"task {name}\n\n{_yaml(load_task(name))}")
+    if name in METRICS:
+        metric = METRICS[name]
+        better = {True: "higher is better", False: "lower is better", None: "a diagnostic, never ranked on"}
+        low, high = metric.range
+        parts.append(
+            f"metric {name}\n\n{metric.summary}\nrange [{low}, {high}]; {better[metric.higher_is_better]}\n{metric.source}"
+        )
+    for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES):
+        if name in {row.name for row in registry.list()} or (registry is MODELS and ".py:" in name):
+            parts.append(f"{registry.kind} {name}\n\n{_function(registry.get(name))}")
+    if not parts:
+        raise WronglungError(f"nothing is called {name!r}; `wronglung list` shows all names")
+    return "\n\n".join(parts)
+
+
+def _yaml(spec: Any) -> str:
+    return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _function(function: Any) -> str:
+    parameters = inspect.signature(function).parameters.values()
+    arguments = "\n".join(f"  {one}" for one in parameters if one.name not in ("self", "device", "dtype"))
+    return f"{inspect.getdoc(function) or 'no description'}\n\narguments\n{arguments or '  none'}"
