@@ -1,0 +1,68 @@
+"""Measures of a saliency map as a probability distribution over its regions (the grid cells of the map itself).
+
+Everything is computed on the host in float64, one row per map, and a row depends on nothing but its map. Entropies
+and divergences are in nats. NaN is undefined.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+EPSILON = 1e-12
+"""The least probability of a region in :func:`symmetric_kl`."""
+
+
+def as_distribution(
+    saliency: torch.Tensor, mass: Literal["sum", "clip", "softmax"] = "sum", temperature: float = 1.0
+) -> torch.Tensor:
+    """Maps [batch, rows, columns] as distributions over their regions: float64 [batch, rows · columns], on the host.
+
+    ``mass`` and ``temperature`` are those of the model's card: ``"sum"`` divides a map by its sum, ``"clip"`` sets
+    negative values to zero first, ``"softmax"`` is the softmax of the map over ``temperature``. A map without mass,
+    and under ``"sum"`` one with a negative value, gives a row of NaN. Raises ``ValueError`` for a temperature that
+    is not positive.
+    """
+    values = saliency.detach().cpu().double().flatten(1)
+    if mass == "softmax":
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive, not {temperature}")
+        return torch.softmax(values / temperature, dim=1)
+    if mass == "clip":
+        values = values.clamp(min=0)
+    total = _sum(values)
+    total[(total == 0) | (values < 0).any(1)] = torch.nan
+    return values / total[:, None]
+
+
+def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) -> torch.Tensor:
+    """The entropy -Σ p ln p of float64 rows [batch, regions], with 0 ln 0 = 0: [batch].
+
+    ``no_attention_weight`` [batch], where the model has one, is put in front of the row as one more region; the row
+    then holds the remaining mass. Nothing is renormalised. A weight that was computed as 1 - Σ p and came out
+    negative, which is rounding noise, counts as 0.
+    """
+    if no_attention_weight is not None:
+        p = torch.cat((no_attention_weight[:, None].to(p), p), dim=1)
+    return _sum(torch.special.entr(p.clamp(min=0)))
+
+
+def symmetric_kl(p: torch.Tensor, q: torch.Tensor, floor: float | None = EPSILON) -> torch.Tensor:
+    """½ (KL(p ‖ q) + KL(q ‖ p)) = ½ Σ (p - q) (ln p - ln q) of float64 rows [batch, regions]: [batch].
+
+    Probabilities below ``floor`` are raised to it and the rows renormalised, which bounds the divergence: maps with
+    disjoint supports are about -ln ``floor`` apart (27.6 nats). ``floor=None`` takes the rows as they are, as the
+    released code of "That's the Wrong Lung!" does (its maps may sum to less than 1); there, regions at which one row
+    is 0 and the other is not make the divergence infinite.
+    """
+    if floor is not None:
+        p, q = p.clamp(min=floor), q.clamp(min=floor)
+        p, q = p / _sum(p)[:, None], q / _sum(q)[:, None]
+    terms = (p - q) * (p.log() - q.log())
+    return _sum(terms.masked_fill((p == 0) & (q == 0), 0)) / 2
+
+
+def _sum(rows: torch.Tensor) -> torch.Tensor:
+    # PyTorch's own sum of a single long row is split among threads, and its last bits depend on their number.
+    return torch.from_numpy(rows.numpy().sum(1))
