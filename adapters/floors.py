@@ -60,7 +60,7 @@ def spectral_residual(pixels: Image.Image, sigma: float) -> Map:
     return ndimage.gaussian_filter(saliency, sigma, mode="nearest") + 1e-12
 
 
-def _card(name: str, method: str, **settings: float | int) -> ModelCard:
+def _card(name: str, method: str, **settings: float) -> ModelCard:
     return ModelCard(
         name=name,
         saliency_method=method,

@@ -12,7 +12,7 @@ import torch
 from .datasets.sketch import sketch_film
 from .errors import WronglungError
 from .instances import Box, Dataset, ImageRef, Instance
-from .protocol import AlignmentModel, Alignment, DatasetAware, DualEncoder, LoadedImage, check_alignment
+from .protocol import Alignment, AlignmentModel, DatasetAware, DualEncoder, LoadedImage, check_alignment
 
 TOLERANCE = 1e-5
 """Largest difference, relative to the largest value, that is still rounding."""
@@ -75,7 +75,9 @@ def _tests(model: Any) -> Iterator[tuple[str, Test]]:
 
     def batch_invariant(images: Sequence[LoadedImage], sentences: Sequence[str]) -> tuple[bool, str]:
         singles = [ask([image], [sentence]) for image, sentence in zip(images, sentences, strict=True)]
-        return _close(ask(images, sentences), _concatenate(singles), TOLERANCE, "alone and in a batch; mask the padding")
+        return _close(
+            ask(images, sentences), _concatenate(singles), TOLERANCE, "alone and in a batch; mask the padding"
+        )
 
     def order_invariant(images: Sequence[LoadedImage], sentences: Sequence[str]) -> tuple[bool, str]:
         turned = ask(images[::-1], sentences[::-1])

@@ -155,7 +155,7 @@ def leaderboard(
     """Print runs side by side: base values, deltas per perturbation, KL, entropy and selection accuracy."""
     from ..leaderboard.board import board, find_runs
     from ..leaderboard.render import render
-    from .results import load_run, write_whole
+    from .results import load_run, write_text
 
     if not runs and not published:
         raise WronglungError("nothing to show; give folders of runs, or --published")
@@ -164,14 +164,16 @@ def leaderboard(
     if out is None:
         typer.echo(text)
     else:
-        write_whole(out, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_text(out, text + "\n")
         typer.echo(f"written: {out}", err=True)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where runs and the table go.")] = Path("runs/demo"),
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Your data instead of generated films.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Your data instead of generated films.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
     suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
     quiet: Quiet = False,
@@ -180,7 +182,7 @@ def demo(
     from ..leaderboard.board import board
     from ..leaderboard.render import render
     from ..tasks.schema import load_suite
-    from .results import claim_folder, write_whole
+    from .results import claim_folder, write_text
 
     if (dataset is None) != (data_root is None):
         raise WronglungError("give --dataset and --data-root together, or neither")
@@ -201,9 +203,11 @@ def demo(
         results.save(folder)
         finished.append(results)
     table = board([one.run for one in finished])
-    for name, fmt in (("leaderboard.md", "markdown"), ("leaderboard.tex", "latex"), ("leaderboard.csv", "csv")):
-        text = render(table, fmt)
-        write_whole(out / name, lambda path, text=text: path.write_text(text + "\n", encoding="utf-8"))  # type: ignore[misc]
+    files: tuple[tuple[str, Format], ...] = (
+        ("leaderboard.md", "markdown"), ("leaderboard.tex", "latex"), ("leaderboard.csv", "csv"),
+    )  # fmt: skip
+    for name, fmt in files:
+        write_text(out / name, render(table, fmt) + "\n")
     typer.echo(render(table, "markdown"))
     if not quiet:
         _notes(finished[0])
@@ -285,7 +289,7 @@ def _listed(kind: Kind) -> list[Listed]:
         "subsets": SUBSETS,
         "sentences": SENTENCES,
     }
-    return registries[kind].list()
+    return registries[kind].listed()
 
 
 def _arguments(pairs: list[str] | None) -> dict[str, str]:

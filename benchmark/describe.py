@@ -30,16 +30,20 @@ def describe(name: str) -> str:
         parts.append(
             f"metric {name}\n\n{metric.summary}\nrange [{low}, {high}]; {better[metric.higher_is_better]}\n{metric.source}"
         )
-    for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES):
-        if name in {row.name for row in registry.list()} or (registry is MODELS and ".py:" in name):
-            parts.append(f"{registry.kind} {name}\n\n{_function(registry.get(name))}")
+    parts += [
+        f"{registry.kind} {name}\n\n{_function(registry.get(name))}"
+        for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES)
+        if name in {row.name for row in registry.listed()} or (registry is MODELS and ".py:" in name)
+    ]
     if not parts:
         raise WronglungError(f"nothing is called {name!r}; `wronglung list` shows all names")
     return "\n\n".join(parts)
 
 
 def _yaml(spec: Any) -> str:
-    return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(
+        spec.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
+    )
 
 
 def _function(function: Any) -> str:

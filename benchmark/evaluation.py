@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -54,7 +53,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "auto", **argume
         given["device"] = resolve_device(device)
     if "dtype" in parameters:
         given["dtype"] = resolve_dtype(dtype)
-    call = validate_call(factory, config={"arbitrary_types_allowed": True})
+    call = validate_call(config={"arbitrary_types_allowed": True})(factory)
     try:
         model = call(**given)
     except ValidationError as error:
@@ -136,7 +135,7 @@ def evaluate(
         keep_maps=save_maps,
         progress=progress,
     )
-    rows = []
+    rows: list[Row] = []
     for answers in runner.answers():
         with runner.stages.time("scoring"):
             rows.extend(rows_of(plan, answers, candidates))
@@ -163,7 +162,9 @@ def _check_dataset(dataset: Dataset) -> None:
         raise WronglungError(f"dataset {dataset.name!r}: holds no instance")
     twice = [one for one, count in Counter(instance.id for instance in dataset.instances).items() if count > 1]
     if twice:
-        raise WronglungError(f"dataset {dataset.name!r}: instance id {twice[0]!r} occurs more than once; make ids unique")
+        raise WronglungError(
+            f"dataset {dataset.name!r}: instance id {twice[0]!r} occurs more than once; make ids unique"
+        )
 
 
 def _frame(rows: list[Row], suite: SuiteSpec, subsets: Mapping[str, frozenset[str] | None]) -> pd.DataFrame:
@@ -216,8 +217,6 @@ def _summarise(
 
 def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, Any], started: float) -> Manifest:
     seconds = {**context.get("seconds", {}), **stages.seconds, "total": time.perf_counter() - started}
-    # Kilobytes on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     return Manifest(
         wronglung=_version("wronglung"),
         commit=_commit(),
@@ -234,7 +233,19 @@ def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, A
         encoded_sentences=runner.counts.sentences,
         aligned_pairs=runner.counts.pairs,
         seconds={name: round(value, 3) for name, value in seconds.items()},
-        peak_memory_mb=round(peak, 1),
+        peak_memory_mb=_peak_memory(),
+    )
+
+
+def _peak_memory() -> float | None:
+    """The largest resident size of this process so far in MiB, or None where the system does not tell (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    # Kilobytes on Linux, bytes on macOS.
+    return round(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1
     )
 
 

@@ -160,7 +160,7 @@ def check_model(model: Any) -> None:
     kind = type(model).__name__
     if not isinstance(getattr(model, "card", None), ModelCard):
         raise AdapterError(f"{kind}: has no `card`; give it an attribute `card` that is a wronglung.ModelCard")
-    if not (isinstance(model, AlignmentModel) or isinstance(model, DualEncoder)):
+    if not isinstance(model, (AlignmentModel, DualEncoder)):
         raise AdapterError(
             f"{kind}: is no alignment model; it needs `align(images, sentences)`, or `encode_images`, "
             "`encode_sentences`, `align_features` and `global_similarity_matrix`"
@@ -206,9 +206,7 @@ def check_alignment(
         _check_finite(values, f"{who}: {field}", names)
 
 
-def _check_geometry(
-    geometry: Any, who: str, image_sizes: Sequence[tuple[int, int]], names: Sequence[str]
-) -> None:
+def _check_geometry(geometry: Any, who: str, image_sizes: Sequence[tuple[int, int]], names: Sequence[str]) -> None:
     if geometry is None or len(geometry) != len(names) or not all(isinstance(one, Geometry) for one in geometry):
         raise AdapterError(
             f"{who}: no geometry for each pair; state with one wronglung.Geometry per image how its pixels "

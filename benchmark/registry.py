@@ -49,7 +49,7 @@ class Registry:
         catalogue: Mapping[str, Entry] = _resolve(self.catalogue)
         return catalogue
 
-    def list(self) -> list[Listed]:
+    def listed(self) -> list[Listed]:
         """All names: the built-in ones in their own order, then those of other packages by name."""
         rows = [Listed(name, "wronglung", entry.summary) for name, entry in self.builtin().items()]
         for name, points in sorted(self._plugins().items()):
@@ -96,7 +96,8 @@ class Registry:
         if not path.is_file():
             raise WronglungError(f"{self.kind}: no file {path}")
         spec = importlib.util.spec_from_file_location(f"wronglung_file_{path.stem}", path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)

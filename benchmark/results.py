@@ -110,7 +110,7 @@ class Manifest(BaseModel):
     aligned_pairs: int
     seconds: dict[str, float]
     """Wall time by stage."""
-    peak_memory_mb: float
+    peak_memory_mb: float | None
 
 
 class RunResults(BaseModel):
@@ -118,7 +118,7 @@ class RunResults(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     status: Literal["complete"]
     model: dict[str, Any]
     """The model's card."""
@@ -145,14 +145,13 @@ class Results:
         Raises :class:`WronglungError` when the folder cannot be written to; no partial file is left.
         """
         write_whole(folder / INSTANCES, lambda path: self.instances.to_parquet(path, index=False, compression="zstd"))
-        write_whole(folder / SKIPPED, lambda path: path.write_text(_jsonl(self.skipped), encoding="utf-8"))
+        write_text(folder / SKIPPED, _jsonl(self.skipped))
         if self.maps is not None:
             from safetensors.torch import save
 
             content = save(dict(self.maps))
             write_whole(folder / MAPS, lambda path: path.write_bytes(content))
-        text = self.run.model_dump_json(indent=1) + "\n"
-        write_whole(folder / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(folder / RESULTS, self.run.model_dump_json(indent=1) + "\n")
 
 
 def load_run(path: Path) -> RunResults:
@@ -169,7 +168,9 @@ def load_run(path: Path) -> RunResults:
         raise WronglungError(f"{file}: cannot be read as JSON ({error})") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise WronglungError(f"{file}: has schema version {version}; this wronglung reads up to {SCHEMA_VERSION}, update it")
+        raise WronglungError(
+            f"{file}: has schema version {version}; this wronglung reads up to {SCHEMA_VERSION}, update it"
+        )
     try:
         return RunResults.model_validate(raw)
     except ValidationError as error:
@@ -214,6 +215,11 @@ def write_whole(target: Path, write: Callable[[Path], object], keep: bool = True
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """:func:`write_whole` for text, in UTF-8."""
+    write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _jsonl(entries: Iterable[Skipped]) -> str:

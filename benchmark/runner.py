@@ -218,7 +218,7 @@ class Runner:
 
     def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Features]:
         """Features by sentence, from the cache or encoded in batches of similar length."""
-        found = {sentence: features for sentence in sentences if (features := self._sentences.get(sentence))}
+        found = {sentence: known for sentence in sentences if (known := self._sentences.get(sentence))}
         missing = sorted({*sentences} - found.keys(), key=lambda one: (len(one), one))
         with self.stages.time("sentence encoding"):
             features = self._encoded("encode_sentences", missing, [f"sentence {one!r}" for one in missing])
@@ -324,10 +324,11 @@ def digest(sentence: str) -> str:
 
 def _decode(pool: ThreadPoolExecutor, plans: Iterator[ImagePlan]) -> list[tuple[ImagePlan, Future[LoadedImage]]]:
     """Start to decode the next chunk of images."""
-    return [
-        (plan, pool.submit(lambda image=plan.image: LoadedImage(image.id, image.load())))
-        for plan in islice(plans, CHUNK)
-    ]
+    return [(plan, pool.submit(_load, plan)) for plan in islice(plans, CHUNK)]
+
+
+def _load(plan: ImagePlan) -> LoadedImage:
+    return LoadedImage(plan.image.id, plan.image.load())
 
 
 def _item(values: torch.Tensor | None, row: int) -> float:

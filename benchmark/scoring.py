@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..tasks.schema import Protocol
 from .frames import ScoringFrame, scoring_frame
 from .geometry import Geometry
 from .instances import Box
-from .metrics.distribution import as_distribution, entropy, symmetric_kl
+from .metrics.distribution import EPSILON, as_distribution, entropy, symmetric_kl
 from .metrics.ranking import Ranking, rank, score
 from .protocol import ModelCard
-
-PERCENTS = (5, 10, 20, 30)
 
 NOT_APPLICABLE = "not_applicable"
 OUTSIDE_WINDOW = "boxes_outside_visible_window"
@@ -50,27 +49,37 @@ class ScoredMap:
         self.geometry = geometry
         self.protocol = protocol
         self.no_attention_weight = no_attention_weight
-        self.distribution = as_distribution(self.saliency[None], card.mass, card.temperature)[0]
+        self._released = protocol.definitions == "released"
+        self._mass = (
+            self.saliency[None].cpu().double().flatten(1)
+            if self._released
+            else as_distribution(self.saliency[None], card.mass, card.temperature)
+        )
         self._ranking: Ranking | None = None
         self._scored: dict[tuple[Box, ...], ScoredBoxes] = {}
 
     @property
     def entropy(self) -> float:
-        """Entropy of the map in nats, the no-attention weight (if the model has one) counted as one more region."""
-        if self.protocol.definitions == "released":
-            raw = self.saliency.flatten().double()
-            return float(entropy(raw[None], no_attention_weight=(1 - raw.sum())[None])[0])
-        weight = self.no_attention_weight
-        if weight is None:
-            return float(entropy(self.distribution[None])[0])
-        inside = self.distribution * (1 - weight)
-        return float(entropy(inside[None], no_attention_weight=inside.new_tensor([weight]))[0])
+        """Entropy of the map in nats, with the no-attention weight (if the model has one) as one more region.
+
+        The released definition takes the map as it is and always puts 1 − sum in front, be it rounding noise.
+        """
+        if self._released:
+            return float(entropy(self._mass, 1 - self._mass.sum(1)))
+        if self.no_attention_weight is None:
+            return float(entropy(self._mass))
+        weight = torch.tensor([self.no_attention_weight], dtype=torch.float64)
+        return float(entropy(self._mass * (1 - weight), weight))
 
     def kl(self, other: ScoredMap) -> float:
-        """Symmetric KL divergence from another map of the same image, in nats; NaN for maps of another size."""
+        """Symmetric KL divergence from another map of the same image, in nats; NaN for maps of another size.
+
+        The released definition takes the maps as they are; the exact one compares distributions with a floor.
+        """
         if self.saliency.shape != other.saliency.shape:
             return math.nan
-        return float(symmetric_kl(self.distribution[None], other.distribution[None])[0])
+        floor = None if self._released else EPSILON
+        return float(symmetric_kl(self._mass, other._mass, floor))
 
     def against(self, boxes: tuple[Box, ...]) -> ScoredBoxes:
         """Score the map against the union of boxes (original pixels)."""
@@ -83,8 +92,7 @@ class ScoredMap:
         mask = box_mask(frame, boxes, self.protocol.box_edges == "inclusive")
         if self._ranking is None:
             self._ranking = rank(frame.sample(self.saliency, self.protocol.upsampling).flatten())
-        flat = torch.from_numpy(mask.reshape(-1)).to(self.saliency.device)
-        values = score(self._ranking, flat, self.protocol.definitions, PERCENTS)
+        values = score(self._ranking, mask.reshape(-1), self.protocol.definitions)
         positives = int(mask.sum())
         reason = None
         if positives == 0:
@@ -96,6 +104,6 @@ class ScoredMap:
 
 
 @lru_cache(maxsize=256)
-def box_mask(frame: ScoringFrame, boxes: tuple[Box, ...], inclusive: bool) -> np.ndarray:
+def box_mask(frame: ScoringFrame, boxes: tuple[Box, ...], inclusive: bool) -> npt.NDArray[np.bool_]:
     """The union of boxes on a scoring grid; a report's maps share their masks."""
     return frame.mask(boxes, inclusive)

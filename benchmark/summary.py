@@ -44,7 +44,9 @@ def scores(
     for task, subset, metric in cells:
         value = by_task[task.name][metric].to_numpy(dtype=np.float64)
         base = by_task[suite.base_of(task).name][metric].to_numpy(dtype=np.float64)
-        delta = value - base if task.perturbation is not None and metric not in ONLY_FOR else np.full_like(value, np.nan)
+        delta = (
+            value - base if task.perturbation is not None and metric not in ONLY_FOR else np.full_like(value, np.nan)
+        )
         outside = ~members[subset]
         columns.extend(np.where(outside, np.nan, one) for one in (value, delta))
     values = np.stack(columns, axis=1)

@@ -10,7 +10,9 @@ from ..benchmark.registry import Entry
 
 PERTURBATIONS = {
     "swap_left_right": Entry("wronglung.tasks.perturbations:swap_left_right", 'exchange the words "left" and "right"'),
-    "shuffle_boxes": Entry("wronglung.tasks.perturbations:shuffle_boxes", "permute the box sets of a report's sentences"),
+    "shuffle_boxes": Entry(
+        "wronglung.tasks.perturbations:shuffle_boxes", "permute the box sets of a report's sentences"
+    ),
     "random_sentences": Entry("wronglung.tasks.perturbations:random_sentences", "a sentence of another patient"),
     "random_boxes": Entry("wronglung.tasks.perturbations:random_boxes", "the boxes of another patient's sentence"),
     "swap_conditions": Entry(

@@ -80,9 +80,7 @@ def carry(boxes: tuple[Box, ...], source: Instance, target: Instance) -> tuple[B
     return tuple(Box(box.name, box.x1 * x, box.y1 * y, box.x2 * x, box.y2 * y) for box in boxes)
 
 
-def swap_conditions(
-    instance: Instance, trial: Trial, pool: Pool, draw: Draw, *, variant: Variant = "clean"
-) -> Trial:
+def swap_conditions(instance: Instance, trial: Trial, pool: Pool, draw: Draw, *, variant: Variant = "clean") -> Trial:
     """Regenerate a synthetic sentence with other conditions.
 
     Each clause's condition is replaced by a random one that some instance of the dataset affirms at exactly the same

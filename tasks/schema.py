@@ -182,9 +182,8 @@ def list_definitions(kind: Literal["task", "suite"]) -> list[Listed]:
     for name in names:
         spec = load(name)
         rows.append(Listed(name, "wronglung", spec.title if isinstance(spec, TaskSpec) else spec.description))
-    for point in sorted(entry_points(group=f"wronglung.{kind}s"), key=lambda one: one.name):
-        rows.append(Listed(point.name, point.dist.name if point.dist else "unknown package", point.value))
-    return rows
+    plugins = sorted(entry_points(group=f"wronglung.{kind}s"), key=lambda one: one.name)
+    return rows + [Listed(one.name, one.dist.name if one.dist else "unknown package", one.value) for one in plugins]
 
 
 _FOLDERS = {"task": "definitions", "suite": "suites"}

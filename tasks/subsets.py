@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ..benchmark.instances import Box, Instance
 from .pool import Pool
@@ -86,7 +87,7 @@ def union_iou(a: Sequence[Box], b: Sequence[Box]) -> float:
     return float(areas[in_a & in_b].sum()) / union if union else 0.0
 
 
-def _cells(boxes: Sequence[Box], xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+def _cells(boxes: Sequence[Box], xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which cells of the grid with the given edges the boxes cover, bool [rows, columns]."""
     covered = np.zeros((len(ys) - 1, len(xs) - 1), dtype=np.bool_)
     for box in boxes:

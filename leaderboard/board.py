@@ -1,0 +1,251 @@
+"""Runs side by side: which figures stand in a table, and in which order."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from ..benchmark.errors import WronglungError
+from ..benchmark.results import RESULTS, RunResults
+
+PUBLISHED_DATASET = "Chest ImaGenome gold"
+PUBLISHED_INSTANCES = {"all": 2496, "abnormal": 748, "one_lung": 285, "mdrb": 252}
+PUBLISHED_NAMES = {
+    "gloria": "GLoRIA",
+    "retrained": "GLoRIA retrained",
+    "retrained-abnormal": "GLoRIA retrained, abnormal",
+    "retrained-masking": "GLoRIA retrained, masking",
+    "retrained-randsent": "GLoRIA retrained, random sentences",
+}
+
+
+class Figure(NamedTuple):
+    """A figure with its 95 % interval, in the units of the result files (fractions, nats)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: a metric's value under a task, or its delta against the task's unperturbed sentences."""
+
+    metric: str
+    task: str
+    delta: bool
+    title: str
+    """The task's heading ("" for base values)."""
+    percent: bool
+    """Shown times 100, as the field does."""
+
+    @property
+    def key(self) -> str:
+        """The column's name in machine-readable tables."""
+        return f"{self.task}.delta_{self.metric}" if self.delta else f"{self.task}.{self.metric}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model's figures, by :attr:`Column.key`; ``published`` figures were taken from the paper, not rerun."""
+
+    model: str
+    published: bool
+    figures: Mapping[str, Figure | None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The models that can be compared: one dataset, one suite version, one subset."""
+
+    dataset: str
+    suite: str
+    subset: str
+    n_instances: int | None
+    n_patients: int | None
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+
+
+BASE_METRICS = ("auroc", "average_precision")
+DELTA_METRICS = ("auroc", "average_precision")
+DIAGNOSTICS = (
+    ("random_attention_kl", "random_sentences"),
+    ("entropy", "original"),
+    ("selection_accuracy_local", "random_sentences"),
+    ("selection_accuracy_global", "random_sentences"),
+)
+IN_NATS = ("entropy", "random_attention_kl")
+
+
+def board(
+    runs: Sequence[RunResults], *, published: bool = False, subsets: Sequence[str] | None = None
+) -> list[Section]:
+    """Sections of comparable runs, by subset.
+
+    Runs on other data, of another suite version, with another seed or cut by a limit get sections of their own. Lines
+    are in order of AUROC on ``one_lung``, where it matters most which lung the map is on (on ``all`` if the suite has no
+    such subset); ``published`` adds the paper's lines below. Raises :class:`WronglungError` for a subset that no run has.
+    """
+    groups: dict[tuple[str, ...], list[RunResults]] = {}
+    for run in runs:
+        groups.setdefault(_comparable(run), []).append(run)
+    sections = [section for group in groups.values() for section in _sections(group, published)]
+    if published and not runs:
+        sections = _published_sections()
+    if subsets:
+        unknown = sorted({*subsets} - {section.subset for section in sections})
+        if unknown:
+            raise WronglungError(f"no run has a subset {unknown[0]!r}")
+        sections = [section for section in sections if section.subset in subsets]
+    return sections
+
+
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """The run folders among the given ones and directly or deeper inside them, in sorted order.
+
+    Raises :class:`WronglungError` for a path without a run.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if folder.is_file() or (folder / RESULTS).is_file():
+            inside = [folder]
+        elif folder.is_dir():
+            inside = sorted(path.parent for path in folder.rglob(RESULTS))
+        else:
+            raise WronglungError(f"{folder}: does not exist")
+        if not inside:
+            raise WronglungError(f"{folder}: no run here ({RESULTS} is missing)")
+        found.extend(path for path in inside if path not in found)
+    return found
+
+
+def _comparable(run: RunResults) -> tuple[str, ...]:
+    major = str(run.suite["version"]).partition(".")[0]
+    return (run.dataset.fingerprint, str(run.dataset.limit), run.suite["name"], major, str(run.manifest.seed))
+
+
+def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
+    first = runs[0]
+    tasks = {task["name"]: task["title"] for run in runs for task in run.suite["tasks"]}
+    perturbed = {one.task for run in runs for one in run.scores if one.perturbation is not None}
+    columns = _columns({name: title for name, title in tasks.items() if name in perturbed})
+    subsets = list(dict.fromkeys(one.subset for one in first.scores))
+    by_subset = {subset: [_line(run, subset, columns, label) for run, label in _labelled(runs)] for subset in subsets}
+    ranking = by_subset.get("one_lung", by_subset[subsets[0]])
+    order = sorted(range(len(runs)), key=lambda at: _rank(ranking[at]), reverse=True)
+    partial = f" (first {first.dataset.n_instances} instances only)" if first.dataset.limit is not None else ""
+    sections = []
+    for subset in subsets:
+        cell = next(one for one in first.scores if one.subset == subset)
+        lines = [by_subset[subset][at] for at in order]
+        if published:
+            lines += _published_lines(subset, columns)
+        sections.append(
+            Section(
+                first.dataset.name + partial,
+                f"{first.suite['name']} {first.suite['version']}",
+                subset,
+                cell.n_instances,
+                cell.n_patients,
+                columns,
+                tuple(lines),
+            )
+        )
+    return sections
+
+
+def _columns(perturbed: Mapping[str, str]) -> tuple[Column, ...]:
+    base = [Column(metric, "original", False, "", True) for metric in BASE_METRICS]
+    deltas = [Column(metric, task, True, title, True) for task, title in perturbed.items() for metric in DELTA_METRICS]
+    rest = [Column(metric, task, False, "", metric not in IN_NATS) for metric, task in DIAGNOSTICS]
+    return (*base, *deltas, *rest)
+
+
+def _line(run: RunResults, subset: str, columns: Sequence[Column], label: str) -> Line:
+    cells = {(one.task, one.metric): one for one in run.scores if one.subset == subset}
+    figures: dict[str, Figure | None] = {}
+    for column in columns:
+        cell = cells.get((column.task, column.metric))
+        value = None if cell is None else cell.delta if column.delta else cell.value
+        if cell is None or value is None:
+            figures[column.key] = None
+        elif column.delta:
+            figures[column.key] = Figure(value, cell.delta_ci_low, cell.delta_ci_high)
+        else:
+            figures[column.key] = Figure(value, cell.ci_low, cell.ci_high)
+    return Line(label, False, figures)
+
+
+def _labelled(runs: Sequence[RunResults]) -> list[tuple[RunResults, str]]:
+    """Runs with the model's name, made distinct by settings and checkpoint where names are the same."""
+    names = [str(run.model["name"]) for run in runs]
+    labels = []
+    for run, name in zip(runs, names, strict=True):
+        if names.count(name) == 1:
+            labels.append(name)
+            continue
+        parts = [f"{key}={value}" for key, value in run.model.get("settings", {}).items()]
+        parts += [str(run.model["checkpoint"])[:8]] if run.model.get("checkpoint") else []
+        labels.append(f"{name} ({', '.join(parts)})" if parts else name)
+    return list(zip(runs, labels, strict=True))
+
+
+def _rank(line: Line) -> float:
+    figure = line.figures[f"original.{BASE_METRICS[0]}"]
+    return float("-inf") if figure is None else figure.value
+
+
+_PUBLISHED_METRICS = {
+    "attention_entropy_nats": ("entropy", 1.0),
+    "random_attention_kl_x100": ("random_attention_kl", 0.01),
+}
+
+
+def published_figures() -> dict[tuple[str, str, str, str, bool], float]:
+    """The paper's figures by (model, task, subset, metric, is a delta), in the units of the result files."""
+    figures = {}
+    text = (files(__package__) / "published" / "wrong_lung_2022.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        base = "original" if row["sentences"] == "original" else "synthetic"
+        task = base if row["perturbation"] == "none" else row["perturbation"]
+        delta = row["metric"].startswith("delta_")
+        name = row["metric"].removeprefix("delta_")
+        if name.startswith("pearson("):
+            continue
+        metric, unit = _PUBLISHED_METRICS.get(name, (name, 0.01))
+        figures[row["model"], task, row["subset"], metric, delta] = float(row["value"]) * unit
+    return figures
+
+
+def _published_lines(subset: str, columns: Sequence[Column]) -> list[Line]:
+    figures = published_figures()
+    lines = []
+    for model, label in PUBLISHED_NAMES.items():
+        row = {
+            column.key: None if value is None else Figure(value)
+            for column in columns
+            for value in [figures.get((model, column.task, subset, column.metric, column.delta))]
+        }
+        if any(row.values()):
+            lines.append(Line(label, True, row))
+    return lines
+
+
+def _published_sections() -> list[Section]:
+    titles = {
+        "swap_left_right": "Swap left and right",
+        "shuffle_boxes": "Shuffle boxes within a report",
+        "random_sentences": "Random sentences",
+        "random_boxes": "Random boxes",
+        "swap_conditions": "Synthetic sentences with swapped conditions",
+    }
+    columns = _columns(titles)
+    return [
+        Section(PUBLISHED_DATASET, "wrong-lung", subset, n, None, columns, tuple(_published_lines(subset, columns)))
+        for subset, n in PUBLISHED_INSTANCES.items()
+    ]
