@@ -49,7 +49,7 @@ def swap_substrings(sentence: str) -> str:
     "upright" becomes "upleft", and a text that holds the placeholder "left*****" is damaged.
     """
     placeholder = "right*****"
-    return sentence.lower().replace("left", placeholder).replace("right", "left").replace("left*****", "right")
+    return sentence.lower().replace("right", placeholder).replace("left", "right").replace(placeholder, "left")
 
 
 def shuffle_boxes(instance: Instance, trial: Trial, pool: Pool, draw: Draw) -> Trial:
