@@ -38,8 +38,6 @@ class Column:
     metric: str
     task: str
     delta: bool
-    title: str
-    """The task's heading ("" for base values)."""
     percent: bool
     """Shown times 100, as the field does."""
 
@@ -131,9 +129,8 @@ def _comparable(run: RunResults) -> tuple[str, ...]:
 
 def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
     first = runs[0]
-    tasks = {task["name"]: task["title"] for run in runs for task in run.suite["tasks"]}
-    perturbed = {one.task for run in runs for one in run.scores if one.perturbation is not None}
-    columns = _columns({name: title for name, title in tasks.items() if name in perturbed})
+    perturbed = dict.fromkeys(one.task for run in runs for one in run.scores if one.perturbation is not None)
+    columns = _columns(perturbed)
     subsets = list(dict.fromkeys(one.subset for one in first.scores))
     by_subset = {subset: [_line(run, subset, columns, label) for run, label in _labelled(runs)] for subset in subsets}
     ranking = by_subset.get("one_lung", by_subset[subsets[0]])
@@ -159,10 +156,10 @@ def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
     return sections
 
 
-def _columns(perturbed: Mapping[str, str]) -> tuple[Column, ...]:
-    base = [Column(metric, "original", False, "", True) for metric in BASE_METRICS]
-    deltas = [Column(metric, task, True, title, True) for task, title in perturbed.items() for metric in DELTA_METRICS]
-    rest = [Column(metric, task, False, "", metric not in IN_NATS) for metric, task in DIAGNOSTICS]
+def _columns(perturbed: Iterable[str]) -> tuple[Column, ...]:
+    base = [Column(metric, "original", False, True) for metric in BASE_METRICS]
+    deltas = [Column(metric, task, True, True) for task in perturbed for metric in DELTA_METRICS]
+    rest = [Column(metric, task, False, metric not in IN_NATS) for metric, task in DIAGNOSTICS]
     return (*base, *deltas, *rest)
 
 
@@ -237,14 +234,8 @@ def _published_lines(subset: str, columns: Sequence[Column]) -> list[Line]:
 
 
 def _published_sections() -> list[Section]:
-    titles = {
-        "swap_left_right": "Swap left and right",
-        "shuffle_boxes": "Shuffle boxes within a report",
-        "random_sentences": "Random sentences",
-        "random_boxes": "Random boxes",
-        "swap_conditions": "Synthetic sentences with swapped conditions",
-    }
-    columns = _columns(titles)
+    tasks = ("swap_left_right", "shuffle_boxes", "random_sentences", "random_boxes", "swap_conditions")
+    columns = _columns(tasks)
     return [
         Section(PUBLISHED_DATASET, "wrong-lung", subset, n, None, columns, tuple(_published_lines(subset, columns)))
         for subset, n in PUBLISHED_INSTANCES.items()

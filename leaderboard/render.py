@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from tabulate import tabulate
@@ -24,6 +24,7 @@ LEGEND = (
     "AUROC, AP, their deltas and selection accuracy times 100; KL and entropy in nats. "
     "Δ = perturbed − unperturbed of the same sentence source."
 )
+BRACKETS = "In brackets, 95 % intervals from resampling patients."
 FOOTNOTE = (
     f"† as published (McInerney et al., EMNLP 2022), not rerun: {PUBLISHED_DATASET}, "
     f"{PUBLISHED_INSTANCES['all']:,} instances."
@@ -41,65 +42,56 @@ def _markdown(sections: Sequence[Section], intervals: bool) -> str:
     parts = []
     for section in sections:
         parts.append(f"### {_title(section)}")
-        base = [column for column in section.columns if not column.delta]
-        deltas = [column for column in section.columns if column.delta]
-        parts.append(_markdown_table(section, base, intervals))
-        if deltas:
-            parts.append(_markdown_table(section, deltas, intervals))
-    interval = " 95 % intervals from resampling patients." if intervals else ""
-    notes = LEGEND + interval
-    if any(line.published for section in sections for line in section.lines):
-        notes += f"\n\n{FOOTNOTE}"
-    return "\n\n".join((*parts, notes))
-
-
-def _markdown_table(section: Section, columns: Sequence[Column], intervals: bool) -> str:
-    header = ["Model", *(f"Δ{SHORT[one.metric]}<br>{one.title}" if one.delta else SHORT[one.metric] for one in columns)]
-    rows = [
-        [_label(line), *(_text(line.figures[column.key], column, intervals) for column in columns)]
-        for line in section.lines
-    ]
-    align = ("left", *["right"] * len(columns))
-    return tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)
+        for corner, columns in _blocks(section):
+            rows = [
+                [_label(line).replace("|", "\\|"), *_texts(line, columns.values(), intervals)] for line in section.lines
+            ]
+            align = ("left", *["right"] * len(columns))
+            parts.append(tabulate(rows, [corner, *columns], tablefmt="pipe", colalign=align, disable_numparse=True))
+    return "\n\n".join((*parts, *_notes(sections, intervals)))
 
 
 def _latex(sections: Sequence[Section], intervals: bool) -> str:
-    tables = []
+    """One ``table*`` per section, with a booktabs tabular per block."""
+    tables = ["% needs \\usepackage{booktabs}"]
     for section in sections:
-        tasks = list(dict.fromkeys((one.title, one.task) for one in section.columns if one.delta))
-        base = [one for one in section.columns if not one.delta]
-        ordered = [*base, *(one for _, task in tasks for one in section.columns if one.delta and one.task == task)]
-        spans = [f"& \\multicolumn{{{len(base)}}}{{c}}{{Unperturbed}}"]
-        rules = [f"\\cmidrule(lr){{2-{len(base) + 1}}}"]
-        at = len(base) + 2
-        for title, task in tasks:
-            width = sum(one.delta and one.task == task for one in section.columns)
-            spans.append(f"& \\multicolumn{{{width}}}{{c}}{{{_escape(title)}}}")
-            rules.append(f"\\cmidrule(lr){{{at}-{at + width - 1}}}")
-            at += width
-        heads = [f"$\\Delta${SHORT[one.metric]}" if one.delta else SHORT[one.metric] for one in ordered]
-        lines = [
-            "\\begin{table}",
-            "\\centering",
-            f"\\caption{{{_escape(_title(section))}. {_escape_legend(section)}}}",
-            f"\\begin{{tabular}}{{l{'r' * len(ordered)}}}",
-            "\\toprule",
-            " ".join(spans) + " \\\\",
-            "".join(rules),
-            " & ".join(["Model", *heads]) + " \\\\",
-            "\\midrule",
-        ]
-        previous = False
-        for line in section.lines:
-            if line.published and not previous and line is not section.lines[0]:
-                lines.append("\\midrule")
-            previous = line.published
-            label = _escape(line.model) + ("$^\\dagger$" if line.published else "")
-            cells = [_text(line.figures[one.key], one, intervals).replace("−", "$-$") for one in ordered]
-            lines.append(" & ".join([label, *cells]) + " \\\\")
-        lines += ["\\bottomrule", "\\end{tabular}", "\\end{table}"]
-        tables.append("\n".join(lines))
-    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables)
+        notes = _escape(" ".join(_notes([section], intervals)))
+        lines = ["\\begin{table*}", "\\centering\\small", f"\\caption{{{_escape(_title(section))}. {notes}}}"]
+        for corner, columns in _blocks(section):
+            rows = [
+                " & ".join(map(_escape, [_label(line), *_texts(line, columns.values(), intervals)])) + " \\\\"
+                for line in section.lines
+            ]
+            reruns = sum(not line.published for line in section.lines)
+            if 0 < reruns < len(rows):
+                rows.insert(reruns, "\\midrule")
+            lines += [
+                f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
+                "\\toprule",
+                " & ".join(map(_escape, [corner, *columns])) + " \\\\",
+                "\\midrule",
+                *rows,
+                "\\bottomrule",
+                "\\end{tabular}",
+                "\\\\[1ex]",
+            ]
+        tables.append("\n".join([*lines[:-1], "\\end{table*}"]))
+    return "\n\n".join(tables)
+
+
+def _blocks(section: Section) -> Iterator[tuple[str, dict[str, Column]]]:
+    """The columns by heading: base values, then each metric's deltas by task. The corner says what a block shows."""
+    yield "Model", {SHORT[one.metric]: one for one in section.columns if not one.delta}
+    for metric in dict.fromkeys(column.metric for column in section.columns if column.delta):
+        deltas = (one for one in section.columns if one.delta and one.metric == metric)
+        yield f"Δ{SHORT[metric]}", {one.task.replace("_", " "): one for one in deltas}
+
+
+def _notes(sections: Sequence[Section], intervals: bool) -> list[str]:
+    lines = [line for section in sections for line in section.lines]
+    bounded = any(figure and figure.low is not None for line in lines for figure in line.figures.values())
+    notes = [f"{LEGEND} {BRACKETS}" if intervals and bounded else LEGEND]
+    return [*notes, FOOTNOTE] if any(line.published for line in lines) else notes
 
 
 def _csv(sections: Sequence[Section]) -> str:
@@ -131,8 +123,11 @@ def _title(section: Section) -> str:
 
 
 def _label(line: Line) -> str:
-    name = line.model.replace("|", "\\|")
-    return f"{name} †" if line.published else name
+    return f"{line.model} †" if line.published else line.model
+
+
+def _texts(line: Line, columns: Iterable[Column], intervals: bool) -> list[str]:
+    return [_text(line.figures[column.key], column, intervals) for column in columns]
 
 
 def _text(figure: Figure | None, column: Column, intervals: bool) -> str:
@@ -154,14 +149,9 @@ def _text(figure: Figure | None, column: Column, intervals: bool) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "·": r"$\cdot$", "Δ": r"$\Delta$", "−": "$-$", "†": r"$\dagger$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "·": r"$\cdot$", "Δ": r"$\Delta$", "−": "$-$", "†": r"$\dagger$", "–": "--",
 }  # fmt: skip
 
 
 def _escape(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _escape_legend(section: Section) -> str:
-    published = any(line.published for line in section.lines)
-    return _escape(f"{LEGEND} {FOOTNOTE}" if published else LEGEND)
