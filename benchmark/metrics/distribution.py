@@ -32,8 +32,8 @@ def as_distribution(
     if mass == "clip":
         values = values.clamp(min=0)
     total = _sum(values)
-    total[(total == 0) | (values < 0).any(1)] = torch.nan
-    return values / total[:, None]
+    total[(values < 0).any(1)] = torch.nan
+    return values / total[:, None]  # 0 / 0 is NaN
 
 
 def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -60,7 +60,9 @@ def symmetric_kl(p: torch.Tensor, q: torch.Tensor, floor: float | None = EPSILON
         p, q = p.clamp(min=floor), q.clamp(min=floor)
         p, q = p / _sum(p)[:, None], q / _sum(q)[:, None]
     terms = (p - q) * (p.log() - q.log())
-    return _sum(terms.masked_fill((p == 0) & (q == 0), 0)) / 2
+    if floor is None:
+        terms[(p == 0) & (q == 0)] = 0
+    return _sum(terms) / 2
 
 
 def _sum(rows: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,6 @@ Ties = Literal["exact", "released"]
 
 PERCENTS = (5, 10, 20, 30)
 
-_MEASURES = ("precision", "recall", "f1", "iou")
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ranking:
@@ -86,13 +84,14 @@ def score(
     n = len(ranking.order)
     if inside.shape != (n,) or inside.dtype != np.bool_:
         raise ValueError(f"mask must be bool [{n}], not {inside.dtype} {list(inside.shape)}")
+    if not all(0 < p < 100 for p in percents):
+        raise ValueError(f"percents must lie between 0 and 100: {list(percents)}")
     hits = np.flatnonzero(inside.take(ranking.order))
-    scores = {"auroc": math.nan, "average_precision": math.nan}
-    if not len(hits):
-        return scores | {f"{measure}@{p}": math.nan for p in percents for measure in _MEASURES}
-    scores["auroc"], scores["average_precision"] = _areas(ranking, hits)
-    for p, values in zip(percents, _top(ranking, hits, ties, percents), strict=True):
-        scores.update(zip((f"{measure}@{p}" for measure in _MEASURES), values, strict=True))
+    auroc, average_precision = _areas(ranking, hits) if len(hits) else (math.nan, math.nan)
+    scores = {"auroc": auroc, "average_precision": average_precision}
+    for p in percents:
+        measures = _top(ranking, hits, ties, p) if len(hits) else (math.nan,) * 4
+        scores[f"precision@{p}"], scores[f"recall@{p}"], scores[f"f1@{p}"], scores[f"iou@{p}"] = measures
     return scores
 
 
@@ -134,29 +133,19 @@ def _areas(ranking: Ranking, hits: npt.NDArray[np.int64]) -> tuple[float, float]
     return auroc, float(precision_weighted.sum()) / positives
 
 
-def _top(
-    ranking: Ranking, hits: npt.NDArray[np.int64], ties: Ties, percents: Sequence[int]
-) -> list[tuple[float, float, float, float]]:
+def _top(ranking: Ranking, hits: npt.NDArray[np.int64], ties: Ties, percent: int) -> tuple[float, float, float, float]:
+    """Precision, recall, F1 and IoU of the top pixels, from the places of the positive pixels, ascending."""
     n, positives = len(ranking.order), len(hits)
-    if not all(0 < p < 100 for p in percents):
-        raise ValueError(f"percents must lie between 0 and 100: {list(percents)}")
+    k = n * percent // 100
     if ties == "exact":
-        sizes = [max(1, n * p // 100) for p in percents]
-        groups = [ranking.tied_with(n - k) for k in sizes]
+        k = max(1, k)
+    start, end = ranking.tied_with(n - k if ties == "exact" else n - k - 1)
+    below_start, below_end = np.searchsorted(hits, (start, end)).tolist()
+    above, tied = positives - below_end, below_end - below_start
+    if ties == "exact":
+        tp = iou_tp = above + (k - (n - end)) / (end - start) * tied
+        size = iou_size = k
     else:
-        sizes = [n * p // 100 for p in percents]
-        groups = [ranking.tied_with(n - k - 1) for k in sizes]
-    below = np.searchsorted(hits, groups).tolist()
-    rows = []
-    for k, (start, end), (below_start, below_end) in zip(sizes, groups, below, strict=True):
-        above = positives - below_end
-        if ties == "exact":
-            share = (k - (n - end)) / (end - start)
-            tp = above + share * (below_end - below_start)
-            union = k + positives - tp
-            rows.append((tp / k, tp / positives, 2 * tp / (k + positives), tp / union))
-        else:
-            size, tp = n - start, positives - below_start
-            union = (n - end) + positives - above
-            rows.append((tp / size, tp / positives, 2 * tp / (size + positives), above / union))
-    return rows
+        tp, size = above + tied, n - start
+        iou_tp, iou_size = above, n - end
+    return tp / size, tp / positives, 2 * tp / (size + positives), iou_tp / (iou_size + positives - iou_tp)
