@@ -1,0 +1,227 @@
+"""What every reader does the same way: ids, boxes, images, and the ledger of what was left out or repaired.
+
+A file that a person wrote for this project and got wrong is an error (:class:`WronglungError`); a large collection that
+lacks an image or holds a broken box is not: it goes to the ledger, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal
+
+from ..errors import WronglungError
+from ..instances import Box, ImageRef, Skipped
+
+Reason = Literal[
+    "box_clipped",  # repaired: cut at the border of the image
+    "box_degenerate",  # no width or no height as stored
+    "box_flipped",  # repaired: the corners were swapped
+    "box_missing",  # empty, null or not a number
+    "box_outside_image",
+    "category_missing",  # a box that does not say what it shows
+    "duplicate_row",  # repaired: said twice, counted once
+    "image_missing",
+    "image_unreadable",
+    "metadata_missing",  # an image without a row in the table of images
+    "no_annotation",  # an image that is listed, but has no sentence or no box
+    "no_valid_box",  # a sentence whose boxes were all dropped
+    "path_outside_root",
+    "region_without_box",  # a sentence about a region that has no box on the image
+    "sentence_without_annotation",  # a sentence that is tied to no box
+    "sentence_without_region",  # a sentence that names no region
+    "size_mismatch",  # repaired (scaled) when the image was shrunk as a whole; else dropped
+    "view_not_frontal",
+]
+"""Why something was left out or repaired."""
+
+_MAX_JSON_BYTES = 1 << 30
+_IMAGE_SUFFIXES = (".dcm", ".jpg", ".jpeg", ".png")
+_UPPER_SUFFIXES = tuple(suffix.upper() for suffix in _IMAGE_SUFFIXES)
+
+
+@dataclass
+class Ledger:
+    """Collects the entries of one reading, in order."""
+
+    entries: list[Skipped] = field(default_factory=list)
+
+    def drop(self, reason: Reason, where: str, detail: str = "") -> None:
+        """Something was left out."""
+        self.entries.append(Skipped(reason, where, detail))
+
+    def repair(self, reason: Reason, where: str, detail: str = "") -> None:
+        """Something was kept after a repair."""
+        self.entries.append(Skipped(reason, where, detail, repaired=True))
+
+
+def bare_id(name: str) -> str:
+    """The id without one trailing image suffix: "a.b.dcm" is "a.b"; a suffix is letters, not a pattern."""
+    for suffix in (*_IMAGE_SUFFIXES, *_UPPER_SUFFIXES):
+        if name.endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def image_ids(file_names: Iterable[str]) -> dict[str, str]:
+    """File name to image id: the bare id, or the whole name where two files would share one ("a.png", "a.jpg")."""
+    names = dict.fromkeys(file_names)
+    taken = Counter(bare_id(name) for name in names)
+    return {name: bare_id(name) if taken[bare_id(name)] == 1 else name for name in names}
+
+
+def check_box(
+    name: str,
+    corners: Sequence[float | None] | None,
+    size: tuple[int, int],
+    where: str,
+    ledger: Ledger,
+    *,
+    frame: tuple[int, int] | None = None,
+) -> Box | None:
+    """A valid box from x1, y1, x2, y2, or None when it was dropped.
+
+    Checked in this order: missing or not finite, degenerate as stored, flipped (repaired), outside the image, cut by
+    its border (repaired). ``size`` is the image's (width, height) in pixels. ``frame`` is the (width, height) in which
+    the corners are given, where it differs; they are scaled to ``size`` before they are clipped.
+    """
+    if corners is None or len(corners) != 4:
+        ledger.drop("box_missing", where, f"{name}: {_shown(corners)}")
+        return None
+    numbers = [float(corner) for corner in corners if corner is not None and math.isfinite(corner)]
+    if len(numbers) != 4:
+        ledger.drop("box_missing", where, f"{name}: {_shown(corners)}")
+        return None
+    x1, y1, x2, y2 = numbers
+    if x1 == x2 or y1 == y2:
+        ledger.drop("box_degenerate", where, f"{name}: {_shown(corners)}")
+        return None
+    if x1 > x2 or y1 > y2:
+        x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+        ledger.repair("box_flipped", where, f"{name}: {_shown(corners)}")
+    width, height = size
+    if frame is not None and frame != size:
+        x1, x2 = x1 * width / frame[0], x2 * width / frame[0]
+        y1, y2 = y1 * height / frame[1], y2 * height / frame[1]
+    clipped = Box(name, max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    if not (clipped.x1 < clipped.x2 and clipped.y1 < clipped.y2):
+        ledger.drop("box_outside_image", where, f"{name}: {_shown(corners)} on {width} × {height} pixels")
+        return None
+    if clipped != Box(name, x1, y1, x2, y2):
+        ledger.repair("box_clipped", where, f"{name}: {_shown(corners)} on {width} × {height} pixels")
+    return clipped
+
+
+def _shown(corners: Sequence[float | None] | None) -> str:
+    return "null" if corners is None else f"[{', '.join('null' if one is None else f'{one:g}' for one in corners)}]"
+
+
+def same_shape(frame: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether an image of ``size`` may be one of ``frame`` shrunk or enlarged as a whole.
+
+    The two ratios may differ by what rounding each side to whole pixels explains, not more: a cropped or padded image
+    is not the same shape. Both are (width, height) in pixels.
+    """
+    return abs(size[0] / frame[0] - size[1] / frame[1]) <= 1 / frame[0] + 1 / frame[1]
+
+
+def open_image(
+    root: Path,
+    relative: str,
+    image_id: str,
+    ledger: Ledger,
+    *,
+    folder: str = ".",
+    frame: tuple[int, int] | None = None,
+) -> ImageRef | None:
+    """An image in a ``folder`` of ``root`` with its size, or None when it was left out.
+
+    Only the header is read. The size is that of the stored pixels, in which boxes are given; an orientation tag does
+    not turn it. ``frame`` is the (width, height) that the dataset announces; a differing size is reported, and the
+    image left out unless it has the same shape.
+    """
+    path = _below(root, folder, relative)
+    if path is None:
+        ledger.drop("path_outside_root", image_id, relative)
+        return None
+    try:
+        exists = path.is_file()
+    except OSError as error:
+        ledger.drop("image_unreadable", image_id, f"{relative}: {error.strerror}")
+        return None
+    if not exists:
+        ledger.drop("image_missing", image_id, relative)
+        return None
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # A large film is no reason to warn; one beyond twice the limit is refused as an error below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                size = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        ledger.drop("image_unreadable", image_id, f"{relative}: {error}")
+        return None
+    if min(size) < 1:
+        ledger.drop("image_unreadable", image_id, f"{relative}: {size[0]} × {size[1]} pixels")
+        return None
+    if frame is not None and frame != size:
+        detail = f"{relative}: announced as {frame[0]} × {frame[1]} pixels, is {size[0]} × {size[1]}"
+        if min(frame) < 1 or not same_shape(frame, size):
+            ledger.drop("size_mismatch", image_id, f"{detail}: cropped or padded")
+            return None
+        ledger.repair("size_mismatch", image_id, f"{detail}: boxes scaled")
+    return ImageRef(image_id, path, *size)
+
+
+def _below(root: Path, folder: str, relative: str) -> Path | None:
+    """The path of a file below root, or None where it leads out of it: absolute, "..", a link to elsewhere."""
+    if "\0" in relative:
+        return None
+    for flavour in (PurePosixPath(relative), PureWindowsPath(relative)):
+        if flavour.anchor or ".." in flavour.parts:
+            return None
+    path = root / folder / relative
+    try:
+        path.resolve().relative_to(root.resolve())
+    except (ValueError, OSError, RuntimeError):
+        return None
+    return path
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark. Raises :class:`WronglungError` where it is not one."""
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise WronglungError(f"{path}: larger than 1 GiB; split the dataset")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise WronglungError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise WronglungError(f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+
+
+def parse_json(text: str) -> Any:
+    """JSON in which no object names a key twice. Raises ``ValueError`` with one line of what is wrong."""
+    try:
+        parsed = json.loads(text, object_pairs_hook=_without_repetition)
+        if "\\ud" in text.lower():  # half a character, which could not be written to a result file
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return parsed
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        repeated = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
+        raise ValueError(f"key {repeated[0]!r} stands twice in one object")
+    return dict(pairs)
