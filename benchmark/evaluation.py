@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ValidationError, validate_call
 
 from ..tasks.schema import SuiteSpec, load_suite
 from ..tasks.subsets import is_abnormal
+from .arguments import check_arguments, named_parameters
 from .errors import WronglungError
 from .instances import Dataset, Skipped
 from .plan import Plan
@@ -47,21 +47,20 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "auto", **argume
     factory = MODELS.get(name)
     if not callable(factory):
         raise WronglungError(f"model {name!r}: {factory!r} is not a class or function that makes a model")
-    parameters = inspect.signature(factory).parameters
-    given = dict(arguments)
+    named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    parameters = named_parameters(factory, named)
+    own = [one for one in parameters if one not in ("device", "dtype")]
+    values = check_arguments(factory, arguments, own, f"model {name!r}")
     if "device" in parameters:
-        given["device"] = resolve_device(device)
+        values["device"] = resolve_device(device)
     if "dtype" in parameters:
-        given["dtype"] = resolve_dtype(dtype)
-    call = validate_call(config={"arbitrary_types_allowed": True})(factory)
+        values["dtype"] = resolve_dtype(dtype)
     try:
-        model = call(**given)
-    except ValidationError as error:
-        complaints = "; ".join(
-            f"{'.'.join(str(step) for step in one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)
-        )
-        known = ", ".join(one for one in parameters if one not in ("device", "dtype", "self")) or "none"
-        raise WronglungError(f"model {name!r}: {complaints} (arguments: {known})") from error
+        model = factory(**values)
+    except WronglungError:
+        raise
+    except Exception as error:
+        raise WronglungError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     check_model(model)
     return model
 

@@ -8,11 +8,12 @@ from functools import partial
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ..benchmark.arguments import check_arguments, explain, named_parameters
 from ..benchmark.errors import WronglungError
 from ..benchmark.metrics.catalogue import METRICS
 from ..benchmark.registry import PERTURBATIONS, SENTENCES, SUBSETS, Listed, Registry
@@ -128,18 +129,9 @@ def bind(registry: Registry, call: Call, where: str) -> Callable[..., Any]:
         function = registry.get(call.name)
     except WronglungError as error:
         raise WronglungError(f"{where}: {error}") from error
-    hints = get_type_hints(function)
-    fields: dict[str, Any] = {
-        parameter.name: (hints.get(parameter.name, Any), parameter.default)
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    model = create_model(call.name, __config__=ConfigDict(extra="forbid"), **fields)
-    try:
-        values = model(**call.parameters)
-    except ValidationError as error:
-        raise WronglungError(_explain(f"{where}: {registry.kind} {call.name!r}", error)) from error
-    return partial(function, **dict(values))
+    names = named_parameters(function, {inspect.Parameter.KEYWORD_ONLY})
+    values = check_arguments(function, call.parameters, names, f"{where}: {registry.kind} {call.name!r}")
+    return partial(function, **values)
 
 
 def check_functions(suite: SuiteSpec, where: str) -> None:
@@ -234,14 +226,4 @@ def _validate(model: type[_Spec], raw: Mapping[str, Any], where: str) -> _Spec:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise WronglungError(_explain(where, error)) from error
-
-
-def _explain(where: str, error: ValidationError) -> str:
-    """All complaints of a validation in one line: file, key, what is wrong."""
-    parts = []
-    for one in error.errors(include_url=False):
-        key = ".".join(str(step) for step in one["loc"])
-        known = "unknown key" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
-        parts.append(f"{key}: {known}" if key else known)
-    return f"{where}: {'; '.join(parts)}"
+        raise WronglungError(f"{where}: {explain(error)}") from error

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import torch
 
-import wronglung.benchmark.scoring as scoring
 from wronglung import Alignment, Dataset, Features, Geometry, ModelCard, evaluate, load_model, load_suite
+from wronglung.benchmark import scoring
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.protocol import AdapterError, LoadedImage
 from wronglung.benchmark.results import INSTANCES

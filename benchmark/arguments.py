@@ -1,0 +1,55 @@
+"""Arguments from a command line or YAML file, checked against a function's own signature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from .errors import WronglungError
+
+
+def explain(error: ValidationError) -> str:
+    """All complaints of a validation in one line, each with its key."""
+    parts = []
+    for one in error.errors(include_url=False):
+        key = ".".join(str(step) for step in one["loc"])
+        message = "unknown key" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
+        parts.append(f"{key}: {message}" if key else message)
+    return "; ".join(parts)
+
+
+def check_arguments(
+    function: Callable[..., Any], given: Mapping[str, Any], parameters: Collection[str], where: str
+) -> dict[str, Any]:
+    """Values for the named parameters: the given ones converted to the annotated types, the defaults for the rest.
+
+    Raises :class:`WronglungError`, starting with ``where``, for an unknown or missing argument and a wrong value.
+    """
+    hints = _hints(function)
+    signature = inspect.signature(function).parameters
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if one.default is inspect.Parameter.empty else one.default)
+        for name, one in signature.items()
+        if name in parameters
+    }
+    model = create_model("arguments", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    try:
+        return dict(model(**given))
+    except ValidationError as error:
+        raise WronglungError(f"{where}: {explain(error)} (arguments: {', '.join(fields) or 'none'})") from error
+
+
+def named_parameters(function: Callable[..., Any], kinds: Collection[Any]) -> list[str]:
+    """The names of a function's parameters of the given kinds (of :class:`inspect.Parameter`)."""
+    return [one.name for one in inspect.signature(function).parameters.values() if one.kind in kinds]
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:
+        # A name that is imported for type checkers only; the function then gets what was given.
+        return {}
