@@ -1,0 +1,76 @@
+"""Pictures of instances: the image with its boxes, and the sentence below."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..instances import Box, Instance
+
+_WIDTH, _MAX_HEIGHT = 512, 768  # of the drawn image, in pixels
+_MARGIN, _TEXT, _LINE = 8, 14, 18
+_RIGHT, _LEFT, _OTHER = "#4aa3ff", "#ff9f1c", "#7bd957"  # blue and orange stay apart for colour-blind readers
+
+
+def draw(instances: Sequence[Instance], folder: Path) -> tuple[Path, ...]:
+    """Write one PNG an instance into an existing folder; returns the files in order.
+
+    Boxes of the patient's right are blue, of the left orange, others green; each carries its name. Files are named by
+    position and instance id. Raises ``OSError`` when an image cannot be decoded or a file cannot be written.
+    """
+    digits = len(str(len(instances)))
+    written = []
+    for at, instance in enumerate(instances, start=1):
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", instance.id)[:100]
+        file = folder / f"{at:0{digits}d}_{safe}.png"
+        picture(instance).save(file)
+        written.append(file)
+    return tuple(written)
+
+
+def picture(instance: Instance) -> Image.Image:
+    """An instance as an RGB image of 528 pixels width: its film at most 512 × 768, the sentence and its id below."""
+    film = _to_rgb(instance.image.load())
+    scale = min(_WIDTH / film.width, _MAX_HEIGHT / film.height)
+    film = film.resize(
+        (max(1, round(film.width * scale)), max(1, round(film.height * scale))), Image.Resampling.BILINEAR
+    )
+    font = ImageFont.load_default(_TEXT)
+    lines = textwrap.wrap(" ".join(instance.sentence.split()), 70) or [""]
+    lines += textwrap.wrap(f"[{instance.id}]", 70)
+    size = (_WIDTH + 2 * _MARGIN, film.height + 3 * _MARGIN + _LINE * len(lines))
+    sheet = Image.new("RGB", size, "white")
+    sheet.paste(film, (_MARGIN, _MARGIN))
+    pen = ImageDraw.Draw(sheet)
+    for box in instance.boxes:
+        _draw_box(pen, box, scale, font)
+    for at, line in enumerate(lines):
+        pen.text((_MARGIN, film.height + 2 * _MARGIN + _LINE * at), line, fill="black", font=font)
+    return sheet
+
+
+def _draw_box(
+    pen: ImageDraw.ImageDraw, box: Box, scale: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> None:
+    colour = _RIGHT if box.name.startswith("right ") else _LEFT if box.name.startswith("left ") else _OTHER
+    x1, y1, x2, y2 = (round(corner * scale) + _MARGIN for corner in (box.x1, box.y1, box.x2, box.y2))
+    # The outline lies on the outermost pixels of the box.
+    pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)
+    if box.name:
+        place = pen.textbbox((x1 + 4, y1 + 3), box.name, font=font)
+        pen.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill="black")
+        pen.text((x1 + 4, y1 + 3), box.name, fill=colour, font=font)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits a channel; a film of more bits is scaled from its own darkest to its own brightest value."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        values = np.asarray(image, dtype=np.float64)
+        low, high = float(values.min()), float(values.max())
+        image = Image.fromarray(np.round((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
+    return image.convert("RGB")
