@@ -7,6 +7,8 @@ was run on it. Where the rules knowingly differ from what a radiologist would ma
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -762,3 +764,9 @@ def test_affirmed_once_is_affirmed_for_the_region() -> None:
 
 def test_a_condition_without_a_region_is_no_finding() -> None:
     assert findings_named("No pleural effusion.") == ()
+
+
+def test_reading_needs_neither_torch_nor_pillow() -> None:
+    code = "import sys, wronglung.benchmark.anatomy; print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
