@@ -139,7 +139,9 @@ def _text(figure: Figure | None, column: Column, intervals: bool) -> str:
     def number(value: float, signed: bool) -> str:
         if signed and value == 0:
             return "0"
-        return format(value * scale, f"{'+' if signed else ''}.{digits}f").replace("-", "−")
+        text = format(value * scale, f"{'+' if signed else ''}.{digits}f")
+        # What only rounds to zero keeps its digits but has no sign.
+        return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
     text = number(figure.value, column.delta)
     if intervals and figure.low is not None and figure.high is not None:
