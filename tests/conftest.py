@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.sketch import write_sketch
 from wronglung.benchmark.instances import Dataset
 
-if TYPE_CHECKING:
-    import torch
+# Small tensors on few cores: more threads only wait for each other.
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -43,7 +43,6 @@ def covid_lungs(shared: Path) -> Path:
 def golden_weights(golden: Path) -> dict[str, torch.Tensor]:
     """The made-up weights behind the golden numbers, by their names in a released checkpoint."""
     import numpy as np
-    import torch
 
     weights = {}
     for key, entry in json.loads((golden / "weights_recipe.json").read_text())["tensors"].items():
@@ -62,8 +61,6 @@ def golden_checkpoint(golden_weights: dict[str, torch.Tensor], tmp_path_factory:
 
     Its BERT's vocabulary and configuration are the folder ``golden / "bert"``.
     """
-    import torch
-
     path = tmp_path_factory.mktemp("golden") / "gloria.ckpt"
     state = {key: tensor for key, tensor in golden_weights.items() if key != "gloria.no_attn_vec"}
     state["gloria.text_encoder.model.embeddings.position_ids"] = torch.arange(512)[None]
@@ -97,7 +94,6 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights() -> dict[str, torch.Tensor]:
     """Random weights of a GLoRIA with 16 dimensions for ``tiny_bert``, by their names in the network."""
-    import torch
     from transformers import BertConfig
 
     from wronglung.adapters.gloria.network import GloriaNetwork, ResNetShape
@@ -106,3 +102,14 @@ def tiny_weights() -> dict[str, torch.Tensor]:
     bert = BertConfig(vocab_size=19, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=24)
     network = GloriaNetwork(ResNetShape((1, 1, 1, 1), bottleneck=False), 16, bert, no_attention=True)
     return {key: tensor.clone() for key, tensor in network.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One torch thread: for small work on a shared machine, more would mostly wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,286 @@
+"""GLoRIA as an alignment model: the catalogue's ``gloria``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.nn.utils.rnn import pad_sequence
+
+from ...benchmark.errors import WronglungError
+from ...benchmark.protocol import Alignment, Features, Geometry, LoadedImage, ModelCard
+from .attention import (
+    LOCAL_SIMILARITIES,
+    TEMPERATURE_ATTENTION,
+    LocalSimilarity,
+    Tokens,
+    global_similarity,
+    global_similarity_matrix,
+    local_similarity,
+    mean_over_words,
+    saliency_slots,
+    slot_mask,
+    word_region_attention,
+    word_similarity,
+)
+from .checkpoint import build_network, file_digest, read_weights
+from .network import GloriaNetwork, fold_batch_norms, sentence_vectors, word_weights
+from .preprocessing import Intensity, geometry, model_input, normalise
+from .text import MAX_PIECES, Captions, Counts, find_bert
+
+Pieces = Literal["sum", "mean"]
+"""How the pieces of a word become one vector. ``sum`` is the released code's: words of many pieces weigh more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a checkpoint is used; the defaults are what the released code does. See :func:`load`."""
+
+    tokens: Tokens = "cls+words"
+    pieces: Pieces = "sum"
+    intensity: Intensity = "as-is"
+    local_similarity: LocalSimilarity = "fork-eval"
+    temp1: float = TEMPERATURE_ATTENTION
+
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16", "float64"]
+
+_TOKENS_IN_WORDS: dict[Tokens, str] = {
+    "cls+words": "[CLS] and words, less one last word for each [UNK] (released code)",
+    "words": "words",
+}
+
+
+def load(
+    checkpoint: Path,
+    bert: str | None = None,
+    name: str = "gloria",
+    tokens: Tokens = "cls+words",
+    pieces: Pieces = "sum",
+    intensity: Intensity = "as-is",
+    local_similarity: LocalSimilarity = "fork-eval",
+    temp1: float = TEMPERATURE_ATTENTION,
+    trained_on: str = "",
+    device: str = "auto",
+    dtype: Dtype = "auto",
+) -> Gloria:
+    """A GLoRIA checkpoint as a dual encoder. The defaults are what the released code does.
+
+    ``checkpoint``: a released Lightning file, a torch state dict with the same names, or safetensors. ``bert``: a
+    folder with the ``vocab.txt`` and ``config.json`` of its text tower, or the name of a model in the local Hugging
+    Face cache (default: Bio_ClinicalBERT). ``name``: on the leaderboard.
+
+    ``tokens``: which tokens a sentence's map is made of and averaged over. ``pieces``: how pieces make a word.
+    ``intensity``: whether images are stretched to the full grey range first. ``local_similarity``: which of the
+    published measures; the default is what the evaluation of "That's the Wrong Lung!" stores. ``temp1``: what word
+    probabilities are multiplied by before the softmax over regions.
+
+    ``trained_on``: datasets, separated by commas, that the checkpoint's training saw, for the card; the file does not
+    say. For the weights that GLoRIA's authors released it is CheXpert.
+
+    ``device``: a torch device, or ``auto`` (CUDA if there is one). ``dtype``: of both encoders; ``auto`` is float32.
+    Attention and similarities are at least float32.
+
+    Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
+    """
+    if not 0 < temp1 < float("inf"):
+        raise WronglungError(f"temp1={temp1}: must be positive and finite")
+    files = find_bert(bert)
+    weights = read_weights(checkpoint)
+    network = build_network(weights, files, checkpoint)
+    captions = Captions(files.vocabulary)
+    rows = network.text_encoder.model.config.vocab_size
+    if captions.size != rows:
+        raise WronglungError(
+            f"{files.vocabulary}: has {captions.size} pieces, but the checkpoint {checkpoint} has vectors for {rows}; "
+            "give the BERT that the checkpoint was trained with (--model-arg bert=FOLDER)"
+        )
+    options = Options(tokens, pieces, intensity, local_similarity, temp1)
+    precision = "float32" if dtype == "auto" else dtype
+    card = ModelCard(
+        name=name,
+        saliency_method="word-region attention (softmax over words, then over regions), mean over words",
+        map_kind="distribution",
+        tokens=_TOKENS_IN_WORDS[tokens],
+        checkpoint=file_digest(checkpoint),
+        preprocessing=(
+            f"8-bit grey, intensity {intensity}, longer side to 256 by area averaging, zero padding to 256 × 256, "
+            "centre 224 × 224, to [-1, 1]; inside the network enlarged to 299 × 299"
+        ),
+        pretraining_sources=tuple(source.strip() for source in trained_on.split(",") if source.strip()),
+        settings={
+            **asdict(options),
+            "dtype": precision,
+            "vocabulary": captions.digest,
+            "no_attention_vector": network.no_attn_vec is not None,
+        },
+    )
+    return Gloria(network, captions, card, options, _device(device), getattr(torch, precision))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise WronglungError(f"device {name!r}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+class Gloria:
+    """A dual encoder. Made by :func:`load`.
+
+    Features of an image: ``regions`` [rows, columns, D] and ``global`` [D]. Of a sentence: ``words`` [words, D], from
+    [CLS] to [SEP], ``global`` [D], and ``counts``, the fields of :class:`Counts` (int64). Vectors are at least
+    float32 and not normalised.
+    """
+
+    def __init__(
+        self,
+        network: GloriaNetwork,
+        captions: Captions,
+        card: ModelCard,
+        options: Options | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Takes ``network`` over: it is folded, moved and cast in place."""
+        self.card = card
+        self._captions = captions
+        self._options = options or Options()
+        self._device = device or torch.device("cpu")
+        precise = torch.promote_types(dtype, torch.float32)
+        network = network.eval().to(device=self._device, dtype=precise)
+        self._no_region = None if network.no_attn_vec is None else network.no_attn_vec.detach().clone()
+        fold_batch_norms(network.img_encoder.model)
+        convert_conv2d_weight_memory_format(network.img_encoder, torch.channels_last)
+        self._network = network.to(dtype)
+
+    def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
+        return self.align_features(self.encode_images(images), self.encode_sentences(sentences))
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
+        """Raises :class:`WronglungError` naming an image that has no 8-bit reading or is too thin."""
+        # One by one, a CPU is as fast as in batches, needs less memory, and gives the same bytes whatever the batch.
+        size = 1 if self._device.type == "cpu" else max(1, len(images))
+        return [one for at in range(0, len(images), size) for one in self._encode_batch(images[at : at + size])]
+
+    def _encode_batch(self, images: Sequence[LoadedImage]) -> list[Features]:
+        geometries, levels = [], []
+        for image in images:
+            try:
+                geometries.append(geometry(*image.pixels.size))
+                levels.append(torch.tensor(model_input(image.pixels, self._options.intensity)))
+            except ValueError as error:
+                raise WronglungError(f"image {image.id}: {error}") from error
+        pixels = normalise(torch.stack(levels).to(self._device))
+        with _full_precision(self._device):
+            local, overall = self._network.img_encoder(pixels[:, None])
+        regions = _at_least_float32(local).permute(0, 2, 3, 1)
+        return [
+            Features({"regions": one.clone(memory_format=torch.contiguous_format), "global": whole.clone()}, where)
+            for one, whole, where in zip(regions, _at_least_float32(overall), geometries, strict=True)
+        ]
+
+    @torch.no_grad()
+    def encode_sentences(self, sentences: Sequence[str]) -> list[Features]:
+        """Sentences are padded to the longest among them; give sentences of similar length together.
+
+        Raises :class:`WronglungError` for a sentence that the chosen local similarity is not defined for.
+        """
+        captions = self._captions(sentences)
+        if not captions:
+            return []
+        for caption, sentence in zip(captions, sentences, strict=True):
+            if self._options.local_similarity == "official-eval" and caption.counts.characters >= MAX_PIECES:
+                raise WronglungError(
+                    "local_similarity='official-eval' counts characters and is not defined above "
+                    f"{MAX_PIECES - 1} of them; choose another for {sentence!r}"
+                )
+        ids = pad_sequence([torch.tensor(caption.ids) for caption in captions], batch_first=True)
+        mask = pad_sequence([torch.ones(len(caption.ids), dtype=torch.int64) for caption in captions], batch_first=True)
+        vectors = self._network.text_encoder(ids.to(self._device), mask.to(self._device))
+        words = word_weights(captions, average=self._options.pieces == "mean").to(vectors) @ vectors
+        return [
+            Features(
+                {
+                    "words": vectors_of_words[: caption.n_words].clone(),
+                    "global": whole.clone(),
+                    "counts": torch.tensor(astuple(caption.counts)),
+                }
+            )
+            for vectors_of_words, whole, caption in zip(words, sentence_vectors(words), captions, strict=True)
+        ]
+
+    @torch.no_grad()
+    def align_features(self, images: Sequence[Features], sentences: Sequence[Features]) -> Alignment:
+        """Align image item i with sentence item i; nothing is computed for other pairs.
+
+        ``no_attention_weight`` is given where the checkpoint has a no-attention vector; a map and its weight then sum
+        to 1. A sentence of which cleaning leaves nothing gets a uniform map, and a finite local similarity: that of
+        [SEP], or where a measure leaves that out, too, the least value that one word can have.
+        """
+        counts = [Counts(*item.tensors["counts"].tolist()) for item in sentences]
+        in_map = [saliency_slots(self._options.tokens, count) for count in counts]
+        in_similarity = [LOCAL_SIMILARITIES[self._options.local_similarity].slots(count) for count in counts]
+        words = pad_sequence([item.tensors["words"].to(self._device) for item in sentences], batch_first=True)
+        width = max(words.shape[1], *(stop for _, stop in in_map + in_similarity))
+        words = functional.pad(words, (0, 0, 0, width - words.shape[1]))
+        grid = torch.stack([item.tensors["regions"].to(self._device) for item in images])
+        regions = grid.flatten(1, 2)
+        if self._no_region is not None:
+            regions = torch.cat([self._no_region.expand(len(images), 1, -1), regions], dim=1)
+
+        logits = words @ regions.transpose(1, 2)
+        counted = slot_mask(in_map, width).to(self._device)
+        attention = word_region_attention(logits, counted, self._options.temp1)
+        saliency = mean_over_words(attention, counted)
+        if in_similarity != in_map:
+            counted = slot_mask(in_similarity, width).to(self._device)
+            attention = word_region_attention(logits, counted, self._options.temp1)
+        local = local_similarity(word_similarity(words, regions, attention), counted, self._options.local_similarity)
+
+        weight = None
+        if self._no_region is not None:
+            weight, saliency = saliency[:, 0], saliency[:, 1:]
+        return Alignment(
+            saliency=saliency.reshape(grid.shape[:3]),
+            geometry=[_geometry_of(item) for item in images],
+            local_similarity=local,
+            global_similarity=global_similarity(self._globals(images), self._globals(sentences)),
+            no_attention_weight=weight,
+        )
+
+    @torch.no_grad()
+    def global_similarity_matrix(self, images: Sequence[Features], sentences: Sequence[Features]) -> torch.Tensor:
+        """Cosines of the global embeddings, [images, sentences]."""
+        return global_similarity_matrix(self._globals(images), self._globals(sentences))
+
+    def _globals(self, items: Sequence[Features]) -> torch.Tensor:
+        return torch.stack([item.tensors["global"].to(self._device) for item in items])
+
+
+def _geometry_of(image: Features) -> Geometry:
+    if image.geometry is None:
+        raise ValueError("the features of a sentence were given in the place of an image's")
+    return image.geometry
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """No TF32 in float32 convolutions, which CUDA uses by default, and no choice of algorithm by timing."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,275 @@
+"""Reading GLoRIA checkpoints: released Lightning files, plain torch state dicts, and safetensors.
+
+Nothing but tensors is taken from a file. The architecture is read from the tensors' names and shapes, never from the
+configuration that may lie beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
+from transformers import BertConfig
+
+from ...benchmark.errors import WronglungError
+from .inert_pickle import Inert, InertFile, StoredTensor
+from .network import GloriaNetwork, ResNetShape
+from .text import MAX_PIECES, BertFiles
+
+Weights = dict[str, torch.Tensor]
+
+_PREFIX = "gloria."
+_BERT = "text_encoder.model."
+# In released files, but without effect on any output.
+_IGNORED = re.compile(
+    r"text_encoder\.model\.(pooler\.|embeddings\.(position_ids|token_type_ids)$)|.*\.num_batches_tracked$"
+)
+_HEAD_SIZE = 64
+"""Width of an attention head where no config.json tells their number; that of every published BERT size."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_weights(path: Path) -> Weights:
+    """All tensors of a checkpoint by their names in the network (``img_encoder.model.conv1.weight``, …).
+
+    Up to and including the last "gloria." of a name is dropped, as the released loaders do. No class or function that
+    the file names is imported or called, except those that make up a tensor.
+
+    Raises :class:`WronglungError` for a file that is missing, damaged, of another format, or without a state dict.
+    """
+    if not path.is_file():
+        raise WronglungError(f"checkpoint {path}: no such file; give a GLoRIA checkpoint with checkpoint=PATH")
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if head.startswith(b"PK"):
+        state = _from_zip(path)
+    elif head.startswith(b"\x80"):
+        state = _from_legacy(path)
+    elif head[8:9] == b"{":
+        state = _from_safetensors(path)
+    else:
+        raise WronglungError(f"checkpoint {path}: is neither a torch file nor safetensors")
+    weights: Weights = {}
+    for key, tensor in state.items():
+        name = key.rpartition(_PREFIX)[2]
+        if name in weights:
+            raise WronglungError(f"checkpoint {path}: {key!r} and another key both stand for {name!r}")
+        weights[name] = tensor
+    return weights
+
+
+def _from_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        tensors: Weights = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
+    return tensors
+
+
+def _from_zip(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        # Mapped, so that optimizer states in the file cost no memory.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        return _from_inert(path)
+    except Exception as error:  # torch reports a damaged archive in many ways
+        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({_first_line(error)})") from error
+    return _state_dict(content, torch.Tensor, path)
+
+
+def _from_inert(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        with closing(InertFile(path)) as file:
+            stored = _state_dict(file.content, StoredTensor, path)
+            return {key: file.load_tensor(tensor) for key, tensor in stored.items()}
+    except ValueError as error:
+        raise WronglungError(f"checkpoint {path}: is damaged or no torch file ({error})") from error
+
+
+def _from_legacy(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WronglungError(
+            f"checkpoint {path}: is a bare pickle, or a torch file from before version 1.6, that holds more than "
+            f"tensors or is damaged, and is not unpickled; save its state dict as safetensors ({_first_line(error)})"
+        ) from error
+    return _state_dict(content, torch.Tensor, path)
+
+
+def _state_dict(content: Any, kind: type, path: Path) -> dict[str, Any]:
+    """The mapping of names to tensors in what a file holds: under "state_dict", or the whole."""
+    if isinstance(content, dict) and "state_dict" in content:
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise WronglungError(f"checkpoint {path}: holds no state dict")
+    entries = dict(dict.items(content))
+    for key, value in entries.items():
+        if not isinstance(key, str) or not isinstance(value, kind):
+            what = "an object of an unknown class" if isinstance(value, Inert) else type(value).__name__
+            raise WronglungError(f"checkpoint {path}: {key!r} is {what}, not a tensor by name")
+    return entries
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What the tensors of a checkpoint say about the network."""
+
+    resnet: ResNetShape
+    dimensions: int
+    vocabulary: int
+    bert_layers: int
+    bert_intermediate: int
+    bert_positions: int
+    bert_types: int
+    no_attention: bool
+
+
+def architecture(weights: Mapping[str, torch.Tensor], path: Path) -> Architecture:
+    """Read the architecture off the tensors. ``path`` is for messages.
+
+    Raises :class:`WronglungError` naming the key that is missing or does not fit.
+    """
+
+    def size(key: str, axis: int) -> int:
+        if key not in weights:
+            raise WronglungError(f"checkpoint {path}: has no {key!r}; is it a GLoRIA checkpoint with a ResNet?")
+        if weights[key].ndim <= axis:
+            raise WronglungError(f"checkpoint {path}: {key!r} has shape {tuple(weights[key].shape)}")
+        return weights[key].shape[axis]
+
+    def blocks(stage: int) -> int:
+        size(f"img_encoder.model.layer{stage}.0.conv1.weight", 0)
+        return _count(weights, rf"img_encoder\.model\.layer{stage}\.(\d+)\.")
+
+    dimensions = size("img_encoder.global_embedder.weight", 0)
+    hidden = size(f"{_BERT}embeddings.word_embeddings.weight", 1)
+    if hidden != dimensions:
+        raise WronglungError(
+            f"checkpoint {path}: '{_BERT}embeddings.word_embeddings.weight' has {hidden} dimensions, "
+            f"'img_encoder.global_embedder.weight' {dimensions}; they must agree"
+        )
+    positions = size(f"{_BERT}embeddings.position_embeddings.weight", 0)
+    if positions < MAX_PIECES:
+        raise WronglungError(
+            f"checkpoint {path}: '{_BERT}embeddings.position_embeddings.weight' has {positions} positions; "
+            f"captions need {MAX_PIECES}"
+        )
+    return Architecture(
+        resnet=ResNetShape(
+            (blocks(1), blocks(2), blocks(3), blocks(4)), "img_encoder.model.layer1.0.conv3.weight" in weights
+        ),
+        dimensions=dimensions,
+        vocabulary=size(f"{_BERT}embeddings.word_embeddings.weight", 0),
+        bert_layers=_count(weights, rf"{re.escape(_BERT)}encoder\.layer\.(\d+)\."),
+        bert_intermediate=size(f"{_BERT}encoder.layer.0.intermediate.dense.weight", 0),
+        bert_positions=positions,
+        bert_types=size(f"{_BERT}embeddings.token_type_embeddings.weight", 0),
+        no_attention="no_attn_vec" in weights,
+    )
+
+
+def _count(weights: Mapping[str, torch.Tensor], pattern: str) -> int:
+    return len({found[1] for key in weights if (found := re.match(pattern, key))})
+
+
+def bert_config(shape: Architecture, bert: BertFiles, path: Path) -> BertConfig:
+    """The configuration of the text tower: sizes from the checkpoint, the rest from ``config.json``.
+
+    Only the number of heads, the activation and the layer norms' epsilon come from the file; without one they are one
+    head per 64 dimensions, GELU and 1e-12, as in every published BERT. Raises :class:`WronglungError` where file and
+    checkpoint disagree.
+    """
+    told = _ConfigFile() if bert.config is None else _read_config(bert.config)
+    heads = told.num_attention_heads or max(1, shape.dimensions // _HEAD_SIZE)
+    if shape.dimensions % heads:
+        raise WronglungError(f"{bert.source}: {heads} attention heads do not divide {shape.dimensions} dimensions")
+    config = BertConfig(
+        hidden_size=shape.dimensions,
+        num_hidden_layers=shape.bert_layers,
+        num_attention_heads=heads,
+        intermediate_size=shape.bert_intermediate,
+        max_position_embeddings=shape.bert_positions,
+        type_vocab_size=shape.bert_types,
+        vocab_size=shape.vocabulary,
+        hidden_act=told.hidden_act,
+        layer_norm_eps=told.layer_norm_eps,
+    )
+    for key, value in told.model_dump(exclude_none=True).items():
+        if getattr(config, key) != value:
+            raise WronglungError(
+                f"{bert.config}: {key} is {value}, but the checkpoint {path} has {getattr(config, key)}; "
+                "give the BERT that the checkpoint was trained with (--model-arg bert=FOLDER)"
+            )
+    return config
+
+
+class _ConfigFile(BaseModel):
+    """What matters of a BERT's ``config.json``."""
+
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    intermediate_size: int | None = None
+    max_position_embeddings: int | None = None
+    type_vocab_size: int | None = None
+    vocab_size: int | None = None
+    num_attention_heads: PositiveInt | None = None
+    hidden_act: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
+    layer_norm_eps: PositiveFloat = 1e-12
+
+
+def _read_config(file: Path) -> _ConfigFile:
+    try:
+        return _ConfigFile.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise WronglungError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
+
+
+def build_network(weights: Mapping[str, torch.Tensor], bert: BertFiles, path: Path) -> GloriaNetwork:
+    """The network with these weights, in float32 and evaluation mode. ``path`` is for messages.
+
+    Raises :class:`WronglungError` for keys that are missing, unexpected or of another shape.
+    """
+    shape = architecture(weights, path)
+    network = GloriaNetwork(shape.resnet, shape.dimensions, bert_config(shape, bert, path), shape.no_attention)
+    expected = {key: tensor for key, tensor in network.state_dict().items() if not _IGNORED.match(key)}
+    given = {key: tensor for key, tensor in weights.items() if not _IGNORED.match(key)}
+    for problem, keys in (
+        ("has no", expected.keys() - given.keys()),
+        ("has an unknown", given.keys() - expected.keys()),
+    ):
+        if keys:
+            first, *others = sorted(keys)
+            more = f" (and {len(others)} more)" if others else ""
+            raise WronglungError(
+                f"checkpoint {path}: {problem} {first!r}{more} for a GLoRIA with a {shape.resnet.name}"
+            )
+    for key, tensor in expected.items():
+        if given[key].shape != tensor.shape:
+            raise WronglungError(
+                f"checkpoint {path}: {key!r} has shape {tuple(given[key].shape)}, "
+                f"a {shape.resnet.name} and BERT of {shape.dimensions} dimensions need {tuple(tensor.shape)}"
+            )
+    network.load_state_dict({key: tensor.float() for key, tensor in given.items()}, strict=False)
+    return network.eval().requires_grad_(False)
