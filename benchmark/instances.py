@@ -77,7 +77,8 @@ class Instance:
 
     ``boxes`` are valid (inside the image, positive area) and never empty. ``findings`` come from all
     annotations of the sentence, also from those whose box was dropped; they may be empty where the
-    dataset has none.
+    dataset has none. ``parent_regions`` are annotated regions that a box's region is part of (the lung of a
+    zone), where they have no box or finding of their own.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Instance:
     study_id: str | None = None
     patient_id: str | None = None
     split: str | None = None
+    parent_regions: tuple[str, ...] = ()
 
     @property
     def image_id(self) -> str:
@@ -106,7 +108,9 @@ class Instance:
     @property
     def regions(self) -> frozenset[str]:
         """The names of all regions that the sentence is annotated with, dropped boxes included."""
-        return frozenset(box.name for box in self.boxes) | frozenset(finding.region for finding in self.findings)
+        return frozenset(
+            (*(box.name for box in self.boxes), *(one.region for one in self.findings), *self.parent_regions)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ class Dataset:
                 instance.sentence,
                 [(box.name, box.x1, box.y1, box.x2, box.y2) for box in instance.boxes],
                 [(finding.label, finding.context, finding.region) for finding in instance.findings],
+                instance.parent_regions,
             )
             digest.update(repr(fields).encode() + b"\n")
         return digest.hexdigest()

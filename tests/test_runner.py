@@ -19,6 +19,7 @@ import torch
 from wronglung import Alignment, Dataset, Features, Geometry, ModelCard, evaluate, load_model, load_suite
 from wronglung.benchmark import scoring
 from wronglung.benchmark.errors import WronglungError
+from wronglung.benchmark.metrics import ranking
 from wronglung.benchmark.protocol import AdapterError, LoadedImage
 from wronglung.benchmark.results import INSTANCES
 from wronglung.tasks.schema import Protocol, SuiteSpec
@@ -120,9 +121,13 @@ class TestEconomy:
     def test_each_distinct_pair_is_aligned_and_ranked_once(
         self, sketch: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ranked = []
-        rank = scoring.rank
-        monkeypatch.setattr(scoring, "rank", lambda pixels: ranked.append(1) or rank(pixels))
+        ranked: list[torch.Tensor] = []
+
+        def counted(pixels: torch.Tensor) -> ranking.Ranking:
+            ranked.append(pixels)
+            return ranking.rank(pixels)
+
+        monkeypatch.setattr(scoring, "rank", counted)
         model = FakeDual()
         results = evaluate(model, sketch, "wrong-lung")
         pairs = results.instances.groupby("image_id")["sentence_sha256"].nunique().sum()
@@ -322,7 +327,7 @@ class TestRefusals:
                 "global_similarity is not finite",
             ),
             (lambda a: a.saliency, "returned Tensor; return a wronglung.Alignment"),
-            (lambda a: {}["missing"], "failed for instance p0.* and 15 more in the batch: KeyError"),
+            (lambda a: {"a": 0}["missing"], "failed for instance p0.* and 15 more in the batch: KeyError"),
         ],
     )
     def test_names_what_an_adapter_did_wrong(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ def test_abnormal_is_an_affirmed_abnormal_finding() -> None:
             instance("without"),
         ]
     )
-    assert abnormal(pool) == {"affirmed", "labelled"}
-    assert abnormal(pool, label="abnormal") == {"labelled"}
+    assert abnormal(pool) == frozenset({"affirmed", "labelled"})
+    assert abnormal(pool, label="abnormal") == frozenset({"labelled"})
 
 
 def test_abnormal_does_not_apply_without_findings() -> None:
@@ -45,17 +46,19 @@ def test_abnormal_does_not_apply_without_findings() -> None:
 
 def test_one_lung_has_one_lung_but_not_both() -> None:
     right = Box("right lung", 20, 0, 30, 10)
+    zone = Box("left upper lung zone", 0, 0, 10, 3)
     pool = Pool(
         [
             instance("left", LUNG),
             instance("right", right, Box("cardiac silhouette", 0, 0, 5, 5)),
             instance("both", LUNG, right),
-            instance("zone", Box("left upper lung zone", 0, 0, 10, 3)),
-            instance("zone of a lung", Box("left upper lung zone", 0, 0, 10, 3), findings=_at("left lung")),
+            instance("zone", zone),
+            instance("zone of a lung", zone, findings=_at("left lung")),
+            dataclasses.replace(instance("zone with its parent", zone), parent_regions=("left lung",)),
             instance("lost a box", LUNG, findings=_at("right lung")),
         ]
     )
-    assert one_lung(pool) == {"left", "right", "zone of a lung"}
+    assert one_lung(pool) == frozenset({"left", "right", "zone of a lung", "zone with its parent"})
 
 
 def _at(region: str) -> tuple[Finding, ...]:

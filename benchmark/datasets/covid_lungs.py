@@ -28,7 +28,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..anatomy import REGIONS, findings_named, regions_named
+from ..anatomy import REGIONS, findings_named, parent_lung, regions_named
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .coco import corners
@@ -246,7 +246,19 @@ def _instances(film: _Film, ledger: Ledger) -> list[Instance]:
             boxes = tuple(film.boxes[region] for region in regions)
             findings = (Finding(one.label, one.context, _zone(one.region)) for one in findings_named(sentence))
             boxed = tuple(dict.fromkeys(finding for finding in findings if finding.region in _BOXED))
-            instances.append(Instance(where, film.image, sentence, boxes, boxed, film.image.id, film.patient))
+            parents = tuple(dict.fromkeys(parent for region in regions if (parent := parent_lung(region)) is not None))
+            instances.append(
+                Instance(
+                    where,
+                    film.image,
+                    sentence,
+                    boxes,
+                    boxed,
+                    study_id=film.image.id,
+                    patient_id=film.patient,
+                    parent_regions=parents,
+                )
+            )
     return instances
 
 
