@@ -136,7 +136,7 @@ def evaluate(
     )
     rows: list[Row] = []
     for answers in runner.answers():
-        with runner.stages.time("scoring"):
+        with runner.stages.scoring():
             rows.extend(rows_of(plan, answers, candidates))
     if not rows:
         raise WronglungError(f"dataset {dataset.name!r}: none of its images can be read; {runner.skipped[0].detail}")

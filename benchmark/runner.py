@@ -47,6 +47,21 @@ class Stages:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """The stage "scoring", on one thread.
+
+        It is made of many small operations, for which more threads wait for each other most of the time: on two cores
+        it took fifty times as long.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with self.time("scoring"):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
 
 @dataclass
 class Counts:
@@ -155,7 +170,7 @@ class Runner:
         align, features = self._aligner(images, {sentence for _, sentence in pairs})
         answers: list[dict[str, Answer]] = [{} for _ in images]
         for start, stop, alignment in self._aligned(align, images, pairs, names):
-            with self.stages.time("scoring"):
+            with self.stages.scoring():
                 for row, (at, sentence) in enumerate(pairs[start:stop]):
                     answers[at][sentence] = self._scored(alignment, row)
                     if self.maps is not None:

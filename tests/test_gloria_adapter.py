@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pydantic import ValidationError, validate_call
 from torch.nn.functional import cross_entropy
 
 from wronglung.adapters.gloria.adapter import Gloria, load
 from wronglung.adapters.gloria.attention import LocalSimilarity, Tokens
 from wronglung.adapters.gloria.checkpoint import file_digest
+from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.errors import WronglungError
+from wronglung.benchmark.evaluation import load_model
 from wronglung.benchmark.protocol import (
     Alignment,
     AlignmentModel,
@@ -27,7 +28,6 @@ from wronglung.benchmark.protocol import (
     check_alignment,
     check_model,
 )
-from wronglung.benchmark.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,7 +62,7 @@ def tiny(tiny_weights: dict[str, torch.Tensor], tiny_bert: Path, tmp_path_factor
 
     def make(no_attention: bool = False, **arguments: Any) -> Gloria:
         path = folder / ("with.ckpt" if no_attention else "without.ckpt")
-        return load(path, **{"bert": str(tiny_bert), "device": "cpu", **arguments})
+        return load(path, **{"bert": str(tiny_bert), **arguments})
 
     return make
 
@@ -103,7 +103,7 @@ def golden_no_attention_checkpoint(
 @pytest.fixture(scope="module")
 def double(original: Golden, golden_checkpoint: Path) -> tuple[list[Features], list[Features]]:
     """Features of all images and sentences in float64; they do not depend on the options for aligning."""
-    model = load(golden_checkpoint, original.bert, dtype="float64", device="cpu")
+    model = load(golden_checkpoint, original.bert, dtype=torch.float64)
     return model.encode_images(original.images), model.encode_sentences(original.sentences)
 
 
@@ -126,7 +126,7 @@ def close_maps(ours: torch.Tensor, expected: Array) -> None:
 
 class TestOriginal:
     def test_maps_and_similarities(self, original: Golden, golden_checkpoint: Path) -> None:
-        model = load(golden_checkpoint, original.bert, device="cpu")
+        model = load(golden_checkpoint, original.bert)
         alignment = original.align_all(model)
         assert alignment.saliency.dtype == torch.float32
         close_maps(alignment.saliency, original.attention["attn_mean_all"])
@@ -142,7 +142,7 @@ class TestOriginal:
     def test_maps_and_similarities_with_the_no_attention_vector(
         self, original: Golden, golden_no_attention_checkpoint: Path
     ) -> None:
-        model = load(golden_no_attention_checkpoint, original.bert, device="cpu")
+        model = load(golden_no_attention_checkpoint, original.bert)
         alignment = original.align_all(model)
         expected = original.no_attention
         close_maps(alignment.saliency, expected["na_attn_mean_all"])
@@ -169,7 +169,7 @@ class TestOriginal:
         sentences = [double[1][index] for index in chosen] * 4
 
         def align(checkpoint: Path, **options: Any) -> Alignment:
-            model = load(checkpoint, original.bert, dtype="float64", device="cpu", **options)
+            model = load(checkpoint, original.bert, dtype=torch.float64, **options)
             return model.align_features(images, sentences)
 
         def cross_entropies(scores: torch.Tensor | None) -> list[float]:
@@ -217,11 +217,11 @@ class TestOriginal:
     def test_other_local_similarities(
         self, original: Golden, golden_checkpoint: Path, method: LocalSimilarity, name: str
     ) -> None:
-        model = load(golden_checkpoint, original.bert, local_similarity=method, device="cpu")
+        model = load(golden_checkpoint, original.bert, local_similarity=method)
         close(original.align_all(model).local_similarity, original.similarity[name])
 
     def test_embeddings(self, original: Golden, golden_checkpoint: Path, golden: Path) -> None:
-        model, expected = load(golden_checkpoint, original.bert, device="cpu"), np.load(golden / "forward.npz")
+        model, expected = load(golden_checkpoint, original.bert), np.load(golden / "forward.npz")
         for index, image in enumerate(model.encode_images(original.images)):
             np.testing.assert_allclose(
                 image.tensors["regions"], expected["img_emb_l"][index].transpose(1, 2, 0), rtol=0, atol=2e-5
@@ -257,16 +257,21 @@ class TestProtocol:
             total = total + alignment.no_attention_weight
         torch.testing.assert_close(total, torch.ones(len(images)))
 
-    def test_the_catalogue_leads_here_and_strings_are_coerced(
+    def test_it_is_made_by_name_with_arguments_as_text(
         self, tiny_weights: dict[str, torch.Tensor], tiny_bert: Path, tmp_path: Path
     ) -> None:
-        path = tmp_path / "weights.pt"
-        torch.save(tiny_weights, path)
-        made = validate_call(MODELS.get("gloria"))
-        model = made(checkpoint=str(path), bert=str(tiny_bert), temp1="5", device="cpu")
-        assert model.card.settings["temp1"] == 5.0
-        with pytest.raises(ValidationError, match="tokens"):
-            made(checkpoint=str(path), bert=str(tiny_bert), tokens="all")
+        torch.save(tiny_weights, tmp_path / "weights.pt")
+        given = {"checkpoint": str(tmp_path / "weights.pt"), "bert": str(tiny_bert)}
+        model = load_model("gloria", **given, temp1="5", tokens="words", device="cpu", dtype="bfloat16")
+        settings = model.card.settings
+        assert (settings["temp1"], settings["tokens"], settings["dtype"]) == (5.0, "words", "bfloat16")
+        with pytest.raises(WronglungError, match="tokens: .*'cls\\+words' or 'words'"):
+            load_model("gloria", **given, tokens="all")
+
+    @pytest.mark.parametrize("no_attention", [False, True])
+    def test_the_harness_own_check_is_passed(self, tiny: Make, no_attention: bool) -> None:
+        failed = [one for one in check_adapter(tiny(no_attention)) if not one.passed]
+        assert not failed
 
     def test_paired_and_dual_paths_are_the_same(self, tiny: Make) -> None:
         model = tiny()
@@ -335,7 +340,6 @@ class TestCard:
             tokens="words",
             intensity="minmax",
             trained_on="CheXpert, MIMIC-CXR",
-            device="cpu",
         ).card
         assert card.name == "mine"
         assert card.map_kind == "distribution"
@@ -387,9 +391,9 @@ class TestOptions:
         flat = tiny(temp1=1e-9).align(IMAGES[:1], SENTENCES[:1]).saliency
         torch.testing.assert_close(flat, torch.full((1, 19, 19), 1 / 361))
 
-    @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-    def test_lower_precision_gives_float32_maps_close_by(self, tiny: Make, dtype: str) -> None:
-        exact, rough = (tiny(dtype=one).align(IMAGES, SENTENCES[:3]) for one in ("float32", dtype))
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_lower_precision_gives_float32_maps_close_by(self, tiny: Make, dtype: torch.dtype) -> None:
+        exact, rough = (tiny(dtype=one).align(IMAGES, SENTENCES[:3]) for one in (torch.float32, dtype))
         assert rough.saliency.dtype == torch.float32
         assert not torch.equal(rough.saliency, exact.saliency)
         torch.testing.assert_close(rough.saliency, exact.saliency, rtol=0.1, atol=0)
@@ -426,11 +430,6 @@ class TestRefusals:
             WronglungError, match=r"has 4 pieces, but the checkpoint .* has vectors for 19.*bert=FOLDER"
         ):
             tiny(bert=str(tmp_path))
-
-    @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
-    def test_a_device_that_is_not_there(self, tiny: Make, device: str) -> None:
-        with pytest.raises(WronglungError, match=f"device '{device}': "):
-            tiny(device=device)
 
     @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
     def test_a_temperature_that_is_none(self, tiny: Make, temperature: float) -> None:

@@ -49,8 +49,6 @@ class Options:
     temp1: float = TEMPERATURE_ATTENTION
 
 
-Dtype = Literal["auto", "float32", "float16", "bfloat16", "float64"]
-
 _TOKENS_IN_WORDS: dict[Tokens, str] = {
     "cls+words": "[CLS] and words, less one last word for each [UNK] (released code)",
     "words": "words",
@@ -67,8 +65,8 @@ def load(
     local_similarity: LocalSimilarity = "fork-eval",
     temp1: float = TEMPERATURE_ATTENTION,
     trained_on: str = "",
-    device: str = "auto",
-    dtype: Dtype = "auto",
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Gloria:
     """A GLoRIA checkpoint as a dual encoder. The defaults are what the released code does.
 
@@ -84,8 +82,7 @@ def load(
     ``trained_on``: datasets, separated by commas, that the checkpoint's training saw, for the card; the file does not
     say. For the weights that GLoRIA's authors released it is CheXpert.
 
-    ``device``: a torch device, or ``auto`` (CUDA if there is one). ``dtype``: of both encoders; ``auto`` is float32.
-    Attention and similarities are at least float32.
+    ``dtype`` is that of both encoders; attention and similarities are at least float32.
 
     Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
     """
@@ -102,7 +99,6 @@ def load(
             "give the BERT that the checkpoint was trained with (--model-arg bert=FOLDER)"
         )
     options = Options(tokens, pieces, intensity, local_similarity, temp1)
-    precision = "float32" if dtype == "auto" else dtype
     card = ModelCard(
         name=name,
         saliency_method="word-region attention (softmax over words, then over regions), mean over words",
@@ -116,23 +112,12 @@ def load(
         pretraining_sources=tuple(source.strip() for source in trained_on.split(",") if source.strip()),
         settings={
             **asdict(options),
-            "dtype": precision,
+            "dtype": str(dtype).removeprefix("torch."),
             "vocabulary": captions.digest,
             "no_attention_vector": network.no_attn_vec is not None,
         },
     )
-    return Gloria(network, captions, card, options, _device(device), getattr(torch, precision))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise WronglungError(f"device {name!r}: {str(error).splitlines()[0]}") from error
-    return device
+    return Gloria(network, captions, card, options, torch.device(device), dtype)
 
 
 class Gloria:
@@ -157,12 +142,12 @@ class Gloria:
         self._captions = captions
         self._options = options or Options()
         self._device = device or torch.device("cpu")
-        precise = torch.promote_types(dtype, torch.float32)
-        network = network.eval().to(device=self._device, dtype=precise)
-        self._no_region = None if network.no_attn_vec is None else network.no_attn_vec.detach().clone()
+        network = network.eval().to(torch.promote_types(dtype, torch.float32))
+        vector = network.no_attn_vec
+        self._no_region = None if vector is None else vector.detach().clone().to(self._device)
         fold_batch_norms(network.img_encoder.model)
         convert_conv2d_weight_memory_format(network.img_encoder, torch.channels_last)
-        self._network = network.to(dtype)
+        self._network = network.to(device=self._device, dtype=dtype)
 
     def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
         return self.align_features(self.encode_images(images), self.encode_sentences(sentences))
