@@ -1,0 +1,89 @@
+"""Names: built in, from other packages, and from files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wronglung import load_suite
+from wronglung.benchmark.errors import WronglungError
+from wronglung.benchmark.registry import MODELS, PERTURBATIONS, SUBSETS
+from wronglung.tasks.schema import list_definitions
+
+Install = Callable[[str, str], None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Install a package that consists of entry points and one module ``plugin_module``."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(package: str, entry_points: str) -> None:
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(entry_points)
+
+    (tmp_path / "plugin_module.py").write_text(
+        "from pathlib import Path\n"
+        "SUITE = Path(__file__).with_name('theirs.yaml')\n"
+        "def model(): return 'theirs'\n"
+        "def first_half(pool): return frozenset(one.id for one in pool.instances[: len(pool.instances) // 2])\n"
+    )
+    (tmp_path / "theirs.yaml").write_text(
+        'name: theirs\nversion: "1.0"\ndescription: Theirs.\ntasks: [original]\nsubsets: [first_half]\nmetrics: [auroc]\n'
+    )
+    return install
+
+
+def test_built_in_names_are_found() -> None:
+    for registry in (MODELS, PERTURBATIONS, SUBSETS):
+        for row in registry.listed():
+            assert callable(registry.get(row.name))
+
+
+def test_other_packages_add_names(install: Install) -> None:
+    install("theirs", "[wronglung.models]\ntheir-model = plugin_module:model\n")
+    row = next(row for row in MODELS.listed() if row.name == "their-model")
+    assert (row.origin, row.summary) == ("theirs", "plugin_module:model")
+    assert MODELS.get("their-model")() == "theirs"
+
+
+def test_other_packages_add_suites_and_subsets(install: Install) -> None:
+    install(
+        "theirs",
+        "[wronglung.suites]\ntheirs = plugin_module:SUITE\n[wronglung.subsets]\nfirst_half = plugin_module:first_half\n",
+    )
+    assert load_suite("theirs").subsets[0].name == "first_half"
+    assert ("theirs", "theirs") in {(row.name, row.origin) for row in list_definitions("suite")}
+
+
+def test_a_name_claimed_twice_is_refused_but_listed(install: Install) -> None:
+    install("theirs", "[wronglung.models]\nuniform = plugin_module:model\n")
+    with pytest.raises(WronglungError, match="model 'uniform' is claimed by wronglung and theirs; uninstall one"):
+        MODELS.get("uniform")
+    assert any("clashes" in row.summary for row in MODELS.listed())
+    assert MODELS.get("random")
+
+
+def test_a_broken_plug_in_stops_only_those_who_ask_for_it(install: Install) -> None:
+    install("broken", "[wronglung.models]\nbroken = no_such_module:model\n")
+    assert MODELS.get("uniform")
+    assert any(row.name == "broken" for row in MODELS.listed())
+    with pytest.raises(WronglungError, match=r"model 'broken' \(no_such_module:model\) cannot be imported"):
+        MODELS.get("broken")
+
+
+def test_unknown_names_suggest_near_ones() -> None:
+    with pytest.raises(WronglungError, match="unknown model 'glorai'; did you mean gloria"):
+        MODELS.get("glorai")
+    with pytest.raises(WronglungError, match="unknown subset 'xyz'; known: all, abnormal"):
+        SUBSETS.get("xyz")
+
+
+def test_files_that_cannot_be_imported_say_why(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("import no_such_module\n")
+    with pytest.raises(WronglungError, match="bad.py cannot be imported: ModuleNotFoundError"):
+        MODELS.get(f"{tmp_path / 'bad.py'}:Model")
