@@ -141,7 +141,11 @@ class DualEncoder(Protocol):
         ...
 
     def global_similarity_matrix(self, images: Sequence[Features], sentences: Sequence[Features]) -> torch.Tensor:
-        """Global similarities of all images with all sentences, [images, sentences]."""
+        """Global similarities of all images with all sentences, [images, sentences].
+
+        The items given here hold only the tensor named "global", which is all that is kept of every sentence of a
+        dataset; a model whose features have no tensor of that name has no exhaustive global selection accuracy.
+        """
         ...
 
 
