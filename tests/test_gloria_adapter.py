@@ -307,7 +307,7 @@ class TestProtocol:
         with pytest.raises(ValueError, match="in the place of an image"):
             model.align_features([Features(image.tensors)], model.encode_sentences(SENTENCES[:1]))
 
-    def test_an_image_is_the_same_bytes_in_any_batch(self, tiny: Make) -> None:
+    def test_an_image_gives_the_same_bits_in_any_batch(self, tiny: Make) -> None:
         model = tiny()
         together = model.encode_images(IMAGES)
         for image, among_others in zip(IMAGES, together, strict=True):

@@ -32,7 +32,7 @@ from .attention import (
 from .checkpoint import build_network, file_digest, read_weights
 from .network import GloriaNetwork, fold_batch_norms, sentence_vectors, word_weights
 from .preprocessing import Intensity, geometry, model_input, normalise
-from .text import MAX_PIECES, Captions, Counts, find_bert
+from .text import MAX_PIECES, Caption, Captions, Counts, find_bert
 
 Pieces = Literal["sum", "mean"]
 """How the pieces of a word become one vector. ``sum`` is the released code's: words of many pieces weigh more."""
@@ -74,10 +74,17 @@ def load(
     folder with the ``vocab.txt`` and ``config.json`` of its text tower, or the name of a model in the local Hugging
     Face cache (default: Bio_ClinicalBERT). ``name``: on the leaderboard.
 
-    ``tokens``: which tokens a sentence's map is made of and averaged over. ``pieces``: how pieces make a word.
-    ``intensity``: whether images are stretched to the full grey range first. ``local_similarity``: which of the
-    published measures; the default is what the evaluation of "That's the Wrong Lung!" stores. ``temp1``: what word
+    ``tokens``, which a sentence's map is made of and averaged over: ``cls+words`` ([CLS] and the words, less one last
+    word for each unknown one) or ``words`` (all words, nothing else). ``pieces``, how word pieces make a word: ``sum``
+    (words of many pieces weigh more) or ``mean``. ``intensity``: ``as-is`` (the official code) or ``minmax`` (each
+    image stretched to the full grey range first, as the code of "That's the Wrong Lung!" does). ``temp1``: what word
     probabilities are multiplied by before the softmax over regions.
+
+    ``local_similarity``, from the cosines of words and what they attend to: ``fork-eval`` (the best word, as the
+    evaluation of "That's the Wrong Lung!" stores it: with [SEP] and empty slots after words of several pieces),
+    ``max-words`` and ``max-words-sep`` (the best word, without and with [SEP]), ``loss-sum`` (the training loss's sum
+    over words, which grows with the sentence), ``loss-mean``, ``official-eval`` and ``official-retriever`` (as the
+    official code counts, at most 96 characters for the former).
 
     ``trained_on``: datasets, separated by commas, that the checkpoint's training saw, for the card; the file does not
     say. For the weights that GLoRIA's authors released it is CheXpert.
@@ -155,7 +162,7 @@ class Gloria:
     @torch.no_grad()
     def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
         """Raises :class:`WronglungError` naming an image that has no 8-bit reading or is too thin."""
-        # One by one, a CPU is as fast as in batches, needs less memory, and gives the same bytes whatever the batch.
+        # One by one, a CPU is as fast as in batches, needs less memory, and gives the same bits whatever the batch.
         size = 1 if self._device.type == "cpu" else max(1, len(images))
         return [one for at in range(0, len(images), size) for one in self._encode_batch(images[at : at + size])]
 
@@ -178,22 +185,30 @@ class Gloria:
 
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> list[Features]:
-        """Sentences are padded to the longest among them; give sentences of similar length together.
+        """Sentences of equal length, in pieces, are encoded together: give sentences of similar length in one call.
 
         Raises :class:`WronglungError` for a sentence that the chosen local similarity is not defined for.
         """
         captions = self._captions(sentences)
-        if not captions:
-            return []
-        for caption, sentence in zip(captions, sentences, strict=True):
+        lengths: dict[int, list[int]] = {}
+        for index, (caption, sentence) in enumerate(zip(captions, sentences, strict=True)):
             if self._options.local_similarity == "official-eval" and caption.counts.characters >= MAX_PIECES:
                 raise WronglungError(
                     "local_similarity='official-eval' counts characters and is not defined above "
                     f"{MAX_PIECES - 1} of them; choose another for {sentence!r}"
                 )
-        ids = pad_sequence([torch.tensor(caption.ids) for caption in captions], batch_first=True)
-        mask = pad_sequence([torch.ones(len(caption.ids), dtype=torch.int64) for caption in captions], batch_first=True)
-        vectors = self._network.text_encoder(ids.to(self._device), mask.to(self._device))
+            lengths.setdefault(len(caption.ids), []).append(index)
+        features: dict[int, Features] = {}
+        # Without padding nothing is computed in vain, and the other sentences in the call change nothing; on one thread
+        # not even the last bit.
+        for indices in lengths.values():
+            features.update(zip(indices, self._encode_captions([captions[one] for one in indices]), strict=True))
+        return [features[index] for index in range(len(captions))]
+
+    def _encode_captions(self, captions: Sequence[Caption]) -> list[Features]:
+        """Encode captions of equal length in pieces."""
+        ids = torch.tensor([caption.ids for caption in captions], device=self._device)
+        vectors = self._network.text_encoder(ids)
         words = word_weights(captions, average=self._options.pieces == "mean").to(vectors) @ vectors
         return [
             Features(

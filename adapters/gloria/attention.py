@@ -84,7 +84,9 @@ def word_region_attention(logits: torch.Tensor, counted: torch.Tensor, temperatu
 def mean_over_words(attention: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     """The sentence's map [pairs, R]: the mean over its counted words of [pairs, W, R]."""
     weights = counted.to(attention.dtype)
-    return (weights[:, None] @ attention)[:, 0] / weights.sum(dim=1, keepdim=True)
+    # A cumulative sum adds one word after the other, so that zeros behind a sentence cannot change its rounding.
+    total = (attention * weights[:, :, None]).cumsum(dim=1)[:, -1]
+    return total / weights.sum(dim=1, keepdim=True)
 
 
 def word_similarity(words: torch.Tensor, regions: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:

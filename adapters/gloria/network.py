@@ -128,10 +128,11 @@ class TextEncoder(nn.Module):
         # The pooler is in released checkpoints but never used.
         self.model = BertModel(config, add_pooling_layer=False)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors of pieces [batch, pieces, D], at least float32: the sum of BERT's last four hidden states.
 
-        ``ids`` and ``mask`` (1 for a piece, 0 for padding) are integers [batch, pieces].
+        ``ids`` and ``mask`` (1 for a piece, 0 for padding) are integers [batch, pieces]; without a mask there is no
+        padding.
         """
         states = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         last = torch.stack(states[-LAST_LAYERS:])
