@@ -110,6 +110,10 @@ def test_lengths_agree_with_the_token_table(continues: list[bool]) -> None:
     assert made.counts == Counts(n_words, n_words + 1, len(inner) + 1, 0)
 
 
+def unreachable(repository: str, file: str) -> str:
+    raise OSError("no connection")
+
+
 class TestFindingTheVocabulary:
     def test_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "vocab.txt").touch()
@@ -123,17 +127,28 @@ class TestFindingTheVocabulary:
             find_bert(str(tmp_path))
 
     def test_the_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        cached = {"vocab.txt": str(tmp_path / "vocab.txt"), "config.json": None}
         asked = []
 
-        def lookup(repository: str, file: str) -> str | None:
+        def lookup(repository: str, file: str) -> str:
             asked.append(repository)
-            return cached[file]
+            return str(tmp_path / file)
 
         monkeypatch.setattr("wronglung.adapters.gloria.text.try_to_load_from_cache", lookup)
+        monkeypatch.setattr("wronglung.adapters.gloria.text.hf_hub_download", unreachable)
         files = find_bert(None)
-        assert (files.vocabulary, files.config) == (tmp_path / "vocab.txt", None)
+        assert (files.vocabulary, files.config) == (tmp_path / "vocab.txt", tmp_path / "config.json")
         assert set(asked) == {HUB_NAME}
+
+    def test_the_hub_where_the_cache_has_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def download(repository: str, file: str) -> str:
+            if file == "config.json":
+                raise FileNotFoundError
+            return str(tmp_path / repository / file)
+
+        monkeypatch.setattr("wronglung.adapters.gloria.text.try_to_load_from_cache", lambda repository, file: None)
+        monkeypatch.setattr("wronglung.adapters.gloria.text.hf_hub_download", download)
+        files = find_bert("someone/bert")
+        assert (files.vocabulary, files.config) == (tmp_path / "someone/bert/vocab.txt", None)
 
     @pytest.mark.parametrize("bert", [None, "someone/bert", "/no/such/folder", "no name: at all"])
     def test_nowhere(self, bert: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +157,7 @@ class TestFindingTheVocabulary:
                 raise ValueError("not a repository's name")
 
         monkeypatch.setattr("wronglung.adapters.gloria.text.try_to_load_from_cache", lookup)
+        monkeypatch.setattr("wronglung.adapters.gloria.text.hf_hub_download", unreachable)
         with pytest.raises(WronglungError, match=rf"fetch vocab\.txt and config\.json of {HUB_NAME}.*bert=FOLDER"):
             find_bert(bert)
 

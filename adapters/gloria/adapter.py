@@ -71,8 +71,8 @@ def load(
     """A GLoRIA checkpoint as a dual encoder. The defaults are what the released code does.
 
     ``checkpoint``: a released Lightning file, a torch state dict with the same names, or safetensors. ``bert``: a
-    folder with the ``vocab.txt`` and ``config.json`` of its text tower, or the name of a model in the local Hugging
-    Face cache (default: Bio_ClinicalBERT). ``name``: on the leaderboard.
+    folder with the ``vocab.txt`` and ``config.json`` of its text tower, or the name of a model on the Hugging Face hub
+    (default: Bio_ClinicalBERT). ``name``: on the leaderboard.
 
     ``tokens``, which a sentence's map is made of and averaged over: ``cls+words`` ([CLS] and the words, less one last
     word for each unknown one) or ``words`` (all words, nothing else). ``pieces``, how word pieces make a word: ``sum``

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from transformers import BertTokenizer
 
 from ...benchmark.errors import WronglungError
@@ -84,10 +84,10 @@ class BertFiles:
 
 
 def find_bert(bert: str | None) -> BertFiles:
-    """The files of a folder that holds ``vocab.txt``, or of a model in the local Hugging Face cache.
+    """The files of a folder that holds ``vocab.txt``, or of a model on the Hugging Face hub.
 
-    ``None`` means :data:`HUB_NAME` in the cache. Nothing is downloaded. Raises :class:`WronglungError` saying what to
-    fetch and where to put it.
+    ``None`` means :data:`HUB_NAME`. The local cache comes first; what it lacks is downloaded, unless the hub is switched
+    off (``HF_HUB_OFFLINE=1``) or out of reach. Raises :class:`WronglungError` saying what to fetch and where to put it.
     """
     name = HUB_NAME if bert is None else bert
     folder = Path(name).expanduser()
@@ -96,24 +96,28 @@ def find_bert(bert: str | None) -> BertFiles:
             raise WronglungError(f"bert folder {folder}: holds no vocab.txt (and config.json) of a BERT model")
         config = folder / "config.json"
         return BertFiles(folder / "vocab.txt", config if config.is_file() else None, str(folder))
-    vocabulary, config_file = (_cached(name, file) for file in ("vocab.txt", "config.json"))
+    vocabulary = _from_hub(name, "vocab.txt")
     if vocabulary is None:
         problem = (
-            "the text tower's vocabulary is needed" if bert is None else f"bert {bert!r} is no folder and not cached"
+            "the text tower's vocabulary is needed and cannot be downloaded"
+            if bert is None
+            else f"bert {bert!r} is no folder, not in the local cache, and cannot be downloaded"
         )
         raise WronglungError(
             f"{problem}: fetch vocab.txt and config.json of {HUB_NAME} from the Hugging Face hub (they are small; the "
             "weights are in the checkpoint), put them into a folder, and give it with --model-arg bert=FOLDER"
         )
-    return BertFiles(vocabulary, config_file, name)
+    return BertFiles(vocabulary, _from_hub(name, "config.json"), name)
 
 
-def _cached(repository: str, file: str) -> Path | None:
+def _from_hub(repository: str, file: str) -> Path | None:
     try:
-        found = try_to_load_from_cache(repository, file)
+        cached = try_to_load_from_cache(repository, file)
+        return Path(cached if isinstance(cached, str) else hf_hub_download(repository, file))
     except ValueError:  # not the form of a hub name
         return None
-    return Path(found) if isinstance(found, str) else None
+    except OSError:  # no such repository or file, no permission, no connection, or the hub is switched off
+        return None
 
 
 class Captions:
