@@ -84,7 +84,7 @@ class _Located:
 
 
 def read(path: Path) -> Dataset:
-    """Read a COCO-style ``.json`` file with captions, or its folder.
+    """Read a COCO-style ``.json`` file with captions, or its folder; the file's name names the dataset.
 
     An instance's id is ``<image id>_caption_<annotation id>``. Raises :class:`WronglungError` for a file that is not of
     this form, an id that occurs twice, a reference to an id that does not exist, and a file without a caption. A missing
@@ -110,7 +110,7 @@ def read(path: Path) -> Dataset:
         if entry.caption is not None and (one := _instance(entry, entry.caption, located, boxes, ledger)) is not None:
             instances.append(one)
     return Dataset(
-        "coco",
+        file.stem,
         _in_file_order(instances, images),
         tuple(ledger.entries),
         {one: tuple(two) for one, two in regions.items()},

@@ -66,7 +66,7 @@ class Line(_Model):
 
 
 def read(path: Path) -> Dataset:
-    """Read a ``.jsonl`` file, or the folder that holds exactly one.
+    """Read a ``.jsonl`` file, or the folder that holds exactly one; the file's name names the dataset.
 
     Raises :class:`WronglungError`, with file and line, for a line that is not a valid instance, an id that occurs twice,
     and lines that contradict each other about an image (study, patient, regions) or a study (patient). A missing or
@@ -99,7 +99,7 @@ def read(path: Path) -> Dataset:
         else:
             ledger.drop("no_valid_box", line.id)
     return Dataset(
-        "jsonl",
+        file.stem,
         tuple(instances),
         tuple(ledger.entries),
         {image_id: tuple(boxes) for image_id, boxes in regions.items()},

@@ -23,7 +23,7 @@ Regions = dict[str, tuple[float, float, float, float]]
 
 
 def write_sketch(folder: Path, patients: int = 60, seed: int = 0) -> Path:
-    """Write films and ``instances.jsonl`` into the folder; returns the file's path.
+    """Write films and ``sketch.jsonl`` into the folder; returns the file's path.
 
     Every patient has one study of three sentences. The same seed gives the same bytes. Raises
     :class:`WronglungError` when the folder cannot be written to.
@@ -40,7 +40,7 @@ def write_sketch(folder: Path, patients: int = 60, seed: int = 0) -> Path:
                 shared = {"image": f"images/{name}.png", "study_id": f"{name}-s1", "patient_id": name}
                 all_regions = [{"name": region, "box": list(box)} for region, box in regions.items()]
                 lines.append(json.dumps({"id": f"{name}-{ordinal}", **shared, **sentence, "regions": all_regions}))
-        path = folder / "instances.jsonl"
+        path = folder / "sketch.jsonl"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise WronglungError(f"{folder}: cannot be written: {error.strerror or error}") from error
