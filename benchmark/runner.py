@@ -29,6 +29,9 @@ from .scoring import ScoredMap
 
 CHUNK = 16
 """Images in work at a time."""
+SENTENCES_PER_IMAGE = 8
+"""How many times more sentences than images are encoded in a batch: a sentence is that much smaller at least, and an
+adapter that groups sentences by length needs many to choose from."""
 SENTENCE_CACHE = 2 << 30
 """Bytes of sentence features kept; with less than all sentences in it, some are encoded again."""
 
@@ -120,6 +123,7 @@ class Runner:
         self.model = model
         self.plan = plan
         self.batch = BatchSize(batch_size)
+        self._sentence_batch = BatchSize(batch_size * SENTENCES_PER_IMAGE)
         self.stages = Stages()
         self.counts = Counts()
         self.skipped: list[Skipped] = []
@@ -227,7 +231,7 @@ class Runner:
     def _encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
         names = [f"image {image.id}" for image in images]
         with self.stages.time("image encoding"):
-            features = self._encoded("encode_images", images, names)
+            features = self._encoded("encode_images", images, names, self.batch)
         self.counts.images += len(images)
         return features
 
@@ -236,17 +240,18 @@ class Runner:
         found = {sentence: known for sentence in sentences if (known := self._sentences.get(sentence))}
         missing = sorted({*sentences} - found.keys(), key=lambda one: (len(one), one))
         with self.stages.time("sentence encoding"):
-            features = self._encoded("encode_sentences", missing, [f"sentence {one!r}" for one in missing])
+            names = [f"sentence {one!r}" for one in missing]
+            features = self._encoded("encode_sentences", missing, names, self._sentence_batch)
         for sentence, one in zip(missing, features, strict=True):
             self._sentences.put(sentence, one)
             found[sentence] = one
         self.counts.sentences += len(missing)
         return found
 
-    def _encoded(self, method: str, items: Sequence[Any], names: Sequence[str]) -> list[Features]:
+    def _encoded(self, method: str, items: Sequence[Any], names: Sequence[str], batch: BatchSize) -> list[Features]:
         encode = self._guarded(lambda start, stop: getattr(self.model, method)(items[start:stop]), names)
         encoded: list[Features] = []
-        for start, stop, features in in_batches(encode, len(items), self.batch):
+        for start, stop, features in in_batches(encode, len(items), batch):
             if len(features) != stop - start or not all(isinstance(one, Features) for one in features):
                 raise AdapterError(
                     f"model {self.model.card.name!r}: {method} must return one wronglung.Features per item; "
