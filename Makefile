@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or later and nothing else.
 PYTHON ?= python3
 # Which torch to install, for example `make test TORCH="torch==2.13.0"`. Whatever is in .venv already is kept.
-TORCH ?= torch>=2.3
+TORCH ?= torch>=2.6
 VENV ?= .venv
 BIN := $(VENV)/bin
 

@@ -43,17 +43,22 @@ def in_batches(
                     "out of memory with a batch of one; use a smaller model, --dtype bfloat16, or another --device"
                 ) from error
             batch.size = max(1, min(batch.size, stop - start) // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        else:
+            yield start, stop, result
+            start = stop
             continue
-        yield start, stop, result
-        start = stop
+        # Behind the handler: there, the traceback would still hold the tensors of the failed call.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "status_alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception is an allocation failure on any device."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 class FeatureCache:

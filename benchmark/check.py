@@ -67,7 +67,7 @@ def _tests(model: Any) -> Iterator[tuple[str, Test]]:
     def mass(images: Sequence[LoadedImage], sentences: Sequence[str]) -> tuple[bool, str]:
         if model.card.map_kind != "distribution":
             return True, "scores need no unit mass"
-        total = float(ask(images, sentences).saliency.flatten(1).double().sum(1).max())
+        total = float(ask(images, sentences).saliency.cpu().double().flatten(1).sum(1).max())
         return total <= 1 + 1e-3, f"largest mass of a map is {total:.6f}; a distribution has at most 1"
 
     def deterministic(images: Sequence[LoadedImage], sentences: Sequence[str]) -> tuple[bool, str]:
@@ -112,7 +112,7 @@ def _values(alignment: Alignment) -> Iterator[tuple[str, torch.Tensor]]:
     for field in ("saliency", "local_similarity", "global_similarity", "no_attention_weight"):
         tensor = getattr(alignment, field)
         if tensor is not None:
-            yield field, tensor.double()
+            yield field, tensor.cpu().double()
 
 
 def _close(one: Alignment, other: Alignment, tolerance: float, what: str) -> tuple[bool, str]:

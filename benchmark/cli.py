@@ -40,7 +40,7 @@ ModelArgs = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto (float32), float32, bfloat16 or float16.")]
 BatchSize = Annotated[str, typer.Option(help="A number, or auto; halved when memory runs out.")]
-Seed = Annotated[int, typer.Option(help="Seed of all random draws and of the intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random draws and of the intervals.")]
 DataRoot = Annotated[Path, typer.Option(help="The dataset's folder or file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
@@ -254,13 +254,14 @@ def _evaluate(
     seconds: dict[str, float] | None = None,
     **options: Any,
 ) -> Results:
-    from .evaluation import evaluate, load_model, resolve_device, resolve_dtype
+    from .evaluation import evaluate, load_model, placement, resolve_device, resolve_dtype
 
-    device = resolve_device(device)
+    # Refused for every model, also for one that takes neither.
+    resolve_device(device)
+    resolve_dtype(dtype)
     loaded, loading = _timed(lambda: load_model(model, device=device, dtype=dtype, **arguments))
     context = {
-        "device": device,
-        "dtype": str(resolve_dtype(dtype)).removeprefix("torch."),
+        **placement(model, device, dtype),
         "command": ["wronglung", *sys.argv[1:]],
         "seconds": {**(seconds or {}), "model loading": loading},
     }

@@ -21,7 +21,7 @@ from ..tasks.schema import SuiteSpec, load_suite
 from ..tasks.subsets import is_abnormal
 from .arguments import check_arguments, named_parameters
 from .errors import WronglungError
-from .instances import Dataset, Skipped
+from .instances import Dataset, ImageRef, Skipped
 from .plan import Plan
 from .protocol import DatasetAware, check_model
 from .registry import MODELS
@@ -63,6 +63,15 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "auto", **argume
         raise WronglungError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     check_model(model)
     return model
+
+
+def placement(name: str, device: str, dtype: str) -> dict[str, str]:
+    """Where a model computes and in which type, for the manifest; one that takes neither is NumPy on the CPU."""
+    parameters = inspect.signature(MODELS.get(name)).parameters
+    return {
+        "device": resolve_device(device) if "device" in parameters else "cpu",
+        "dtype": str(resolve_dtype(dtype)).removeprefix("torch.") if "dtype" in parameters else "float32",
+    }
 
 
 def resolve_device(device: str) -> str:
@@ -112,8 +121,9 @@ def evaluate(
     if isinstance(suite, str):
         suite = load_suite(suite)
     _check_dataset(dataset)
-    if limit is not None and limit < 1:
-        raise WronglungError(f"limit must be at least 1, not {limit}")
+    for what, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise WronglungError(f"{what} must be at least {least}, not {value}")
     started = time.perf_counter()
     plan = Plan(suite, dataset, seed, limit)
     subsets = plan.subsets()
@@ -164,6 +174,12 @@ def _check_dataset(dataset: Dataset) -> None:
         raise WronglungError(
             f"dataset {dataset.name!r}: instance id {twice[0]!r} occurs more than once; make ids unique"
         )
+    images: dict[str, ImageRef] = {}
+    for instance in dataset.instances:
+        if images.setdefault(instance.image_id, instance.image) != instance.image:
+            raise WronglungError(
+                f"dataset {dataset.name!r}: two images have the id {instance.image_id!r}; make ids unique"
+            )
 
 
 def _frame(rows: list[Row], suite: SuiteSpec, subsets: Mapping[str, frozenset[str] | None]) -> pd.DataFrame:

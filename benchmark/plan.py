@@ -79,7 +79,12 @@ class Plan:
             for number in range(self.suite.protocol.draws):
                 draw = Draw(self.seed, self.suite.tasks[index].name, number)
                 trial = task.perturbation(instance, base, self.pool, draw)
-                yield Question(instance, index, number, trial, trial != base)
+                yield Question(instance, index, number, trial, _differs(trial, base))
+
+
+def _differs(trial: Trial, base: Trial) -> bool:
+    """Whether a trial asks or expects something else; case and the order of boxes do not count."""
+    return trial.sentence.lower() != base.sentence.lower() or frozenset(trial.boxes) != frozenset(base.boxes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ oracle does, has ``prepare`` (:class:`DatasetAware`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -33,6 +34,10 @@ __all__ = [
     "check_alignment",
     "check_model",
 ]
+
+
+LARGEST = 1e38
+"""Bound on saliency: the difference of two neighbouring values must be a float32, too."""
 
 
 class AdapterError(WronglungError):
@@ -191,7 +196,7 @@ def check_alignment(
             f"{who}: saliency has shape {tuple(saliency.shape)}; {count} pairs need ({count}, rows, columns)"
         )
     _check_geometry(alignment.geometry, who, image_sizes, names)
-    _check_finite(saliency, f"{who}: saliency map", names)
+    _check_finite(saliency, f"{who}: saliency map", names, LARGEST)
     if card.map_kind == "distribution":
         lowest = saliency.flatten(1).amin(1)
         if bool((lowest < 0).any()):
@@ -208,6 +213,8 @@ def check_alignment(
             shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
             raise AdapterError(f"{who}: {field} has shape {shape}; {count} pairs need ({count},), or None")
         _check_finite(values, f"{who}: {field}", names)
+        if field == "no_attention_weight" and not bool(((values >= 0) & (values <= 1)).all()):
+            raise AdapterError(f"{who}: no_attention_weight must lie in [0, 1]")
 
 
 def _check_geometry(geometry: Any, who: str, image_sizes: Sequence[tuple[int, int]], names: Sequence[str]) -> None:
@@ -224,8 +231,14 @@ def _check_geometry(geometry: Any, who: str, image_sizes: Sequence[tuple[int, in
             )
 
 
-def _check_finite(values: torch.Tensor, what: str, names: Sequence[str]) -> None:
-    finite = torch.isfinite(values.reshape(len(names), -1)).all(1)
+def _check_finite(values: torch.Tensor, what: str, names: Sequence[str], largest: float = math.inf) -> None:
+    rows = values.detach().reshape(len(names), -1)
+    finite = torch.isfinite(rows).all(1)
     if not bool(finite.all()):
         at = int((~finite).nonzero()[0])
         raise AdapterError(f"{what} is not finite (NaN or infinity) for {names[at]}")
+    if bool((rows.abs() > largest).any()):
+        at = int((rows.abs() > largest).any(1).nonzero()[0])
+        raise AdapterError(
+            f"{what} has values beyond ±{largest:.0e}, which float32 cannot interpolate, for {names[at]}"
+        )

@@ -7,8 +7,10 @@ that installed packages add through an entry point, and accepts ``path/to/file.p
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -95,13 +97,17 @@ class Registry:
     def _from_file(self, path: Path, attribute: str) -> Any:
         if not path.is_file():
             raise WronglungError(f"{self.kind}: no file {path}")
-        spec = importlib.util.spec_from_file_location(f"wronglung_file_{path.stem}", path)
+        name = f"wronglung_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        # Dataclasses and type hints look their module up by name.
+        sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
         except Exception as error:
+            del sys.modules[name]
             raise WronglungError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
         if not hasattr(module, attribute):
             raise WronglungError(f"{path} defines no {attribute!r}")

@@ -142,15 +142,16 @@ class Results:
     def save(self, folder: Path) -> None:
         """Write the run's files into the folder; ``results.json`` comes last, so that it vouches for the others.
 
+        Files of an earlier run go first, ``results.json`` before all.
+
         Raises :class:`WronglungError` when the folder cannot be written to; no partial file is left.
         """
+        remove(*(folder / name for name in (RESULTS, MAPS, INSTANCES, SKIPPED)))
         write_whole(folder / INSTANCES, lambda path: self.instances.to_parquet(path, index=False, compression="zstd"))
         write_text(folder / SKIPPED, _jsonl(self.skipped))
         if self.maps is not None:
-            from safetensors.torch import save
-
-            content = save(dict(self.maps))
-            write_whole(folder / MAPS, lambda path: path.write_bytes(content))
+            maps = dict(self.maps)
+            write_whole(folder / MAPS, lambda path: _save_maps(maps, path))
         write_text(folder / RESULTS, self.run.model_dump_json(indent=1) + "\n")
 
 
@@ -215,6 +216,25 @@ def write_whole(target: Path, write: Callable[[Path], object], keep: bool = True
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove(*files: Path) -> None:
+    """Remove the files that exist; raises :class:`WronglungError` where that is not allowed."""
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise WronglungError(f"{file}: cannot be removed: {error.strerror}") from error
+
+
+def _save_maps(maps: dict[str, torch.Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(maps, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def write_text(target: Path, text: str) -> None:

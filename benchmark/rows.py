@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..tasks.pool import Pool
+from ..tasks.schema import Protocol
 from .instances import Instance
 from .metrics.selection import expected_win, win
 from .plan import Plan, Question
 from .runner import Answer, ImageAnswers
-from .scoring import NOT_APPLICABLE
+from .scoring import NO_DIVERGENCE, NO_MASS, NOT_APPLICABLE, divergence
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def rows_of(plan: Plan, answers: ImageAnswers, candidates: Candidates) -> Iterat
             yield Row(instance, task, None, False, NOT_APPLICABLE, {})
             continue
         truth = answers.by_sentence[base.sentence]
-        measured = [_measure(question, suite.tasks[task].name, answers.by_sentence, truth) for question in draws]
+        name = suite.tasks[task].name
+        measured = [_measure(question, name, answers.by_sentence, truth, suite.protocol) for question in draws]
         values = {name: _mean([one[name] for one, _ in measured]) for name in measured[0][0]}
         if base.sentence == instance.sentence and suite.tasks[task].perturbation is None:
             for kind, similarities in answers.candidates.items():
@@ -82,11 +84,11 @@ def rows_of(plan: Plan, answers: ImageAnswers, candidates: Candidates) -> Iterat
 
 
 def _measure(
-    question: Question, task: str, by_sentence: Mapping[str, Answer], truth: Answer
+    question: Question, task: str, by_sentence: Mapping[str, Answer], truth: Answer, protocol: Protocol
 ) -> tuple[dict[str, float], str | None]:
     assert question.trial is not None, "a perturbation returns a trial wherever its base has one"
     answer = by_sentence[question.trial.sentence]
-    boxes = answer.map.against(question.trial.boxes)
+    boxes = answer.map.by_boxes[question.trial.boxes]
     weight = answer.map.no_attention_weight
     values = {
         **boxes.values,
@@ -95,11 +97,17 @@ def _measure(
         "local_similarity": answer.local_similarity,
         "global_similarity": answer.global_similarity,
     }
+    undefined = boxes.undefined
+    if math.isnan(answer.map.entropy):
+        undefined = undefined or NO_MASS
     if task == "random_sentences":
-        values["random_attention_kl"] = truth.map.kl(answer.map)
+        if truth.map.mass is not None and answer.map.mass is not None:
+            values["random_attention_kl"] = divergence(truth.map.mass, answer.map.mass, protocol)
+            if math.isnan(values["random_attention_kl"]):
+                undefined = undefined or NO_DIVERGENCE
         values["selection_accuracy_local"] = win(truth.local_similarity, answer.local_similarity)
         values["selection_accuracy_global"] = win(truth.global_similarity, answer.global_similarity)
-    return values, boxes.undefined
+    return values, undefined
 
 
 def _mean(values: Sequence[float]) -> float:

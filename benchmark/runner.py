@@ -23,12 +23,12 @@ from tqdm import tqdm
 from .batching import BatchSize, FeatureCache, in_batches, is_out_of_memory
 from .errors import WronglungError
 from .instances import Skipped
-from .plan import ImagePlan, Plan
+from .plan import ImagePlan, Plan, Question
 from .protocol import AdapterError, Alignment, DualEncoder, Features, LoadedImage, check_alignment
-from .scoring import ScoredMap
+from .scoring import ScoredMap, score_map
 
 CHUNK = 16
-"""Images in work at a time."""
+"""Images in work at a time; as many as fit a batch, if that is larger."""
 SENTENCES_PER_IMAGE = 8
 """How many times more sentences than images are encoded in a batch: a sentence is that much smaller at least, and an
 adapter that groups sentences by length needs many to choose from."""
@@ -130,7 +130,8 @@ class Runner:
         self.maps: dict[tuple[str, str], torch.Tensor] | None = {} if keep_maps else None
         self._candidates = candidates
         self._local_candidates = local_candidates
-        self._global_candidates = global_candidates and isinstance(model, DualEncoder)
+        self._dual = isinstance(model, DualEncoder)
+        self._global_candidates = global_candidates and self._dual
         self._progress = progress
         self._sentences = FeatureCache(SENTENCE_CACHE)
 
@@ -146,9 +147,10 @@ class Runner:
             ThreadPoolExecutor(max_workers=2) as pool,
             tqdm(total=total, unit="image", disable=not self._progress, leave=False) as bar,
         ):
-            ahead = _decode(pool, plans)
+            images = max(CHUNK, self.batch.size)
+            ahead = _decode(pool, plans, images)
             while ahead:
-                chunk, ahead = ahead, _decode(pool, plans)
+                chunk, ahead = ahead, _decode(pool, plans, images)
                 readable = self._readable(chunk)
                 if readable:
                     yield from self._ask(readable, candidate_features)
@@ -171,40 +173,39 @@ class Runner:
         asked = [plan.by_sentence() for plan, _ in readable]
         pairs = [(at, sentence) for at, by_sentence in enumerate(asked) for sentence in by_sentence]
         names = [f"instance {asked[at][sentence][0].instance.id} ({sentence!r})" for at, sentence in pairs]
-        align, features = self._aligner(images, {sentence for _, sentence in pairs})
+        features = self._encode_images(images) if self._dual else []
+        self.counts.images += len(images)
+        align = self._aligner(images, features, {sentence for _, sentence in pairs})
         answers: list[dict[str, Answer]] = [{} for _ in images]
         for start, stop, alignment in self._aligned(align, images, pairs, names):
             with self.stages.scoring():
                 for row, (at, sentence) in enumerate(pairs[start:stop]):
-                    answers[at][sentence] = self._scored(alignment, row)
+                    questions = asked[at][sentence]
+                    answers[at][sentence] = self._scored(alignment, row, questions)
                     if self.maps is not None:
-                        self.maps[images[at].id, digest(sentence)] = alignment.saliency[row].detach().float().cpu()
+                        saliency = alignment.saliency[row].detach().float().cpu().clone()
+                        self.maps[images[at].id, digest(sentence)] = saliency
         candidates: list[dict[str, npt.NDArray[np.float64]]] = [{} for _ in images]
         if candidate_features:
             for at, row in enumerate(self._global_similarities(features, candidate_features)):
                 candidates[at]["global"] = row
         if self._local_candidates:
             for at, image in enumerate(images):
-                local = self._local_similarities(image)
+                local = self._local_similarities(image, features[at : at + 1])
                 if local is not None:
                     candidates[at]["local"] = local
         for (plan, _), by_sentence, similarities in zip(readable, answers, candidates, strict=True):
             yield ImageAnswers(plan, by_sentence, similarities)
 
     def _aligner(
-        self, images: Sequence[LoadedImage], sentences: Iterable[str]
-    ) -> tuple[Callable[[Sequence[Pair]], Any], list[Features]]:
-        """A function that aligns pairs of (index of an image, sentence), and a dual encoder's image features."""
-        if not isinstance(self.model, DualEncoder):
-            self.counts.images += len(images)
-            return lambda pairs: self.model.align([images[at] for at, _ in pairs], [one for _, one in pairs]), []
-        image_features = self._encode_images(images)
+        self, images: Sequence[LoadedImage], features: Sequence[Features], sentences: Iterable[str]
+    ) -> Callable[[Sequence[Pair]], Any]:
+        """A function that aligns pairs of (index of an image, sentence)."""
+        if not self._dual:
+            return lambda pairs: self.model.align([images[at] for at, _ in pairs], [one for _, one in pairs])
         by_sentence = self.encode_sentences(sentences)
-        return (
-            lambda pairs: self.model.align_features(
-                [image_features[at] for at, _ in pairs], [by_sentence[one] for _, one in pairs]
-            ),
-            image_features,
+        return lambda pairs: self.model.align_features(
+            [features[at] for at, _ in pairs], [by_sentence[one] for _, one in pairs]
         )
 
     def _aligned(
@@ -231,14 +232,14 @@ class Runner:
     def _encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
         names = [f"image {image.id}" for image in images]
         with self.stages.time("image encoding"):
-            features = self._encoded("encode_images", images, names, self.batch)
-        self.counts.images += len(images)
-        return features
+            return self._encoded("encode_images", images, names, self.batch)
 
     def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Features]:
         """Features by sentence, from the cache or encoded in batches of similar length."""
+        # In a fixed order, so that what the cache drops does not depend on that of a set.
+        sentences = sorted(set(sentences))
         found = {sentence: known for sentence in sentences if (known := self._sentences.get(sentence))}
-        missing = sorted({*sentences} - found.keys(), key=lambda one: (len(one), one))
+        missing = sorted(set(sentences) - found.keys(), key=lambda one: (len(one), one))
         with self.stages.time("sentence encoding"):
             names = [f"sentence {one!r}" for one in missing]
             features = self._encoded("encode_sentences", missing, names, self._sentence_batch)
@@ -252,7 +253,7 @@ class Runner:
         encode = self._guarded(lambda start, stop: getattr(self.model, method)(items[start:stop]), names)
         encoded: list[Features] = []
         for start, stop, features in in_batches(encode, len(items), batch):
-            if len(features) != stop - start or not all(isinstance(one, Features) for one in features):
+            if not _are_features(features, stop - start):
                 raise AdapterError(
                     f"model {self.model.card.name!r}: {method} must return one wronglung.Features per item; "
                     f"{stop - start} were asked for"
@@ -279,14 +280,16 @@ class Runner:
 
         return guarded
 
-    def _scored(self, alignment: Alignment, row: int) -> Answer:
+    def _scored(self, alignment: Alignment, row: int, questions: Sequence[Question]) -> Answer:
         weight = alignment.no_attention_weight
-        scored = ScoredMap(
+        scored = score_map(
             alignment.saliency[row],
             alignment.geometry[row],
             self.model.card,
             self.plan.suite.protocol,
             None if weight is None else float(weight[row]),
+            dict.fromkeys(one.trial.boxes for one in questions if one.trial is not None),
+            keep_mass="random_attention_kl" in self.plan.suite.metrics,
         )
         return Answer(scored, _item(alignment.local_similarity, row), _item(alignment.global_similarity, row))
 
@@ -308,33 +311,43 @@ class Runner:
     def _global_similarities(
         self, images: Sequence[Features], candidates: Sequence[Features]
     ) -> npt.NDArray[np.float64]:
+        who = f"model {self.model.card.name!r}"
+        if not all("global" in image.tensors for image in images):
+            raise AdapterError(
+                f'{who}: sentences have a feature "global" and images have none; give it to both or neither'
+            )
         kept = [Features({"global": image.tensors["global"]}, image.geometry) for image in images]
+        names = ["the global similarities of a batch of images"] * len(candidates)
+        call = self._guarded(
+            lambda start, stop: self.model.global_similarity_matrix(kept, candidates[start:stop]), names
+        )
         blocks = []
-        with self.stages.time("selection"), torch.no_grad():
-            for start in range(0, len(candidates), _BLOCK):
-                block = candidates[start : start + _BLOCK]
-                matrix = self.model.global_similarity_matrix(kept, block)
-                if matrix.shape != (len(kept), len(block)) or not bool(torch.isfinite(matrix).all()):
-                    raise AdapterError(
-                        f"model {self.model.card.name!r}: global_similarity_matrix must return finite values of shape "
-                        f"({len(kept)}, {len(block)}), not {tuple(matrix.shape)}"
-                    )
-                blocks.append(matrix.double().cpu().numpy())
+        with self.stages.time("selection"):
+            for start, stop, matrix in in_batches(call, len(candidates), BatchSize(_BLOCK)):
+                shape = (len(kept), stop - start)
+                if not isinstance(matrix, torch.Tensor) or matrix.shape != shape or not torch.isfinite(matrix).all():
+                    raise AdapterError(f"{who}: global_similarity_matrix must return a finite tensor of shape {shape}")
+                blocks.append(matrix.cpu().double().numpy())
         return np.concatenate(blocks, axis=1)
 
-    def _local_similarities(self, image: LoadedImage) -> npt.NDArray[np.float64] | None:
-        pairs = [(0, sentence) for sentence in self._candidates]
-        names = [f"image {image.id} ({sentence!r})" for sentence in self._candidates]
-        align, _ = self._aligner([image], self._candidates)
+    def _local_similarities(self, image: LoadedImage, features: Sequence[Features]) -> npt.NDArray[np.float64] | None:
         values = []
-        for _, _, alignment in self._aligned(align, [image], pairs, names):
-            if alignment.local_similarity is None:
-                return None
-            values.append(alignment.local_similarity.double().cpu().numpy())
+        for start in range(0, len(self._candidates), _BLOCK):
+            block = self._candidates[start : start + _BLOCK]
+            names = [f"image {image.id} ({sentence!r})" for sentence in block]
+            align = self._aligner([image], features, block)
+            for _, _, alignment in self._aligned(align, [image], [(0, one) for one in block], names):
+                if alignment.local_similarity is None:
+                    return None
+                values.append(alignment.local_similarity.cpu().double().numpy())
         return np.concatenate(values)
 
 
 _BLOCK = 1024
+
+
+def _are_features(items: Any, count: int) -> bool:
+    return isinstance(items, Sequence) and len(items) == count and all(isinstance(one, Features) for one in items)
 
 
 def digest(sentence: str) -> str:
@@ -342,9 +355,11 @@ def digest(sentence: str) -> str:
     return hashlib.sha256(sentence.encode()).hexdigest()[:16]
 
 
-def _decode(pool: ThreadPoolExecutor, plans: Iterator[ImagePlan]) -> list[tuple[ImagePlan, Future[LoadedImage]]]:
+def _decode(
+    pool: ThreadPoolExecutor, plans: Iterator[ImagePlan], count: int
+) -> list[tuple[ImagePlan, Future[LoadedImage]]]:
     """Start to decode the next chunk of images."""
-    return [(plan, pool.submit(_load, plan)) for plan in islice(plans, CHUNK)]
+    return [(plan, pool.submit(_load, plan)) for plan in islice(plans, count)]
 
 
 def _load(plan: ImagePlan) -> LoadedImage:

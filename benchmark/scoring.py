@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,13 +16,15 @@ from .frames import ScoringFrame, scoring_frame
 from .geometry import Geometry
 from .instances import Box
 from .metrics.distribution import EPSILON, as_distribution, entropy, symmetric_kl
-from .metrics.ranking import Ranking, rank, score
+from .metrics.ranking import rank, score
 from .protocol import ModelCard
 
 NOT_APPLICABLE = "not_applicable"
 OUTSIDE_WINDOW = "boxes_outside_visible_window"
 NO_POSITIVE = "no_positive_pixel"
 NO_NEGATIVE = "no_negative_pixel"
+NO_MASS = "map_without_mass"
+NO_DIVERGENCE = "divergence_not_finite"
 
 
 @dataclass(frozen=True)
@@ -33,74 +35,69 @@ class ScoredBoxes:
     undefined: str | None
 
 
+@dataclass(frozen=True)
 class ScoredMap:
-    """One map, ranked at most once for all the box sets that it is scored against."""
+    """All that is kept of a map: its scores by box set, its entropy in nats, and its mass over the regions.
 
-    def __init__(
-        self,
-        saliency: torch.Tensor,
-        geometry: Geometry,
-        card: ModelCard,
-        protocol: Protocol,
-        no_attention_weight: float | None,
-    ) -> None:
-        """``saliency`` is [rows, columns]; ``no_attention_weight`` the mass that the model put on no region."""
-        self.saliency = saliency.detach().float()
-        self.geometry = geometry
-        self.protocol = protocol
-        self.no_attention_weight = no_attention_weight
-        self._released = protocol.definitions == "released"
-        self._mass = (
-            self.saliency[None].cpu().double().flatten(1)
-            if self._released
-            else as_distribution(self.saliency[None], card.mass, card.temperature)
-        )
-        self._ranking: Ranking | None = None
-        self._scored: dict[tuple[Box, ...], ScoredBoxes] = {}
+    ``mass`` is float64 [1, regions] on the host, or None where no divergence will be asked for.
+    """
 
-    @property
-    def entropy(self) -> float:
-        """Entropy of the map in nats, with the no-attention weight (if the model has one) as one more region.
+    by_boxes: Mapping[tuple[Box, ...], ScoredBoxes]
+    entropy: float
+    no_attention_weight: float | None
+    mass: torch.Tensor | None
 
-        The released definition takes the map as it is and always puts 1 − sum in front, be it rounding noise.
-        """
-        if self._released:
-            return float(entropy(self._mass, 1 - self._mass.sum(1)))
-        if self.no_attention_weight is None:
-            return float(entropy(self._mass))
-        weight = torch.tensor([self.no_attention_weight], dtype=torch.float64)
-        return float(entropy(self._mass * (1 - weight), weight))
 
-    def kl(self, other: ScoredMap) -> float:
-        """Symmetric KL divergence from another map of the same image, in nats; NaN for maps of another size.
+def score_map(
+    saliency: torch.Tensor,
+    geometry: Geometry,
+    card: ModelCard,
+    protocol: Protocol,
+    no_attention_weight: float | None,
+    box_sets: Iterable[tuple[Box, ...]],
+    keep_mass: bool,
+) -> ScoredMap:
+    """Score a map [rows, columns] against sets of boxes (original pixels, each set meaning its union).
 
-        The released definition takes the maps as they are; the exact one compares distributions with a floor.
-        """
-        if self.saliency.shape != other.saliency.shape:
-            return math.nan
-        floor = None if self._released else EPSILON
-        return float(symmetric_kl(self._mass, other._mass, floor))
+    The map is ranked once for all of them, and not kept: it may be a view of a buffer that the model will reuse.
+    ``no_attention_weight`` is the mass that the model put on no region, or None where it has no such thing.
+    """
+    saliency = saliency.detach().float()
+    frame = scoring_frame(geometry, protocol.frame, protocol.resolution)
+    ranking = rank(frame.sample(saliency, protocol.upsampling).flatten())
+    by_boxes = {}
+    for boxes in box_sets:
+        mask = box_mask(frame, boxes, protocol.box_edges == "inclusive")
+        values = score(ranking, mask.reshape(-1), protocol.definitions)
+        by_boxes[boxes] = ScoredBoxes(values, _reason(mask, boxes, geometry))
+    released = protocol.definitions == "released"
+    if released and card.map_kind == "distribution":
+        # As in the authors' code the map is taken as it is, and 1 - sum put in front, be it rounding noise.
+        mass = saliency[None].cpu().double().flatten(1).clone()
+        in_nats = entropy(mass, 1 - mass.sum(1))
+    else:
+        mass = as_distribution(saliency[None], card.mass, card.temperature)
+        weight = no_attention_weight or 0.0
+        in_nats = entropy(mass * (1 - weight), torch.tensor([weight], dtype=torch.float64))
+    return ScoredMap(by_boxes, float(in_nats), no_attention_weight, mass if keep_mass else None)
 
-    def against(self, boxes: tuple[Box, ...]) -> ScoredBoxes:
-        """Score the map against the union of boxes (original pixels)."""
-        if boxes not in self._scored:
-            self._scored[boxes] = self._score(boxes)
-        return self._scored[boxes]
 
-    def _score(self, boxes: tuple[Box, ...]) -> ScoredBoxes:
-        frame = scoring_frame(self.geometry, self.protocol.frame, self.protocol.resolution)
-        mask = box_mask(frame, boxes, self.protocol.box_edges == "inclusive")
-        if self._ranking is None:
-            self._ranking = rank(frame.sample(self.saliency, self.protocol.upsampling).flatten())
-        values = score(self._ranking, mask.reshape(-1), self.protocol.definitions)
-        positives = int(mask.sum())
-        reason = None
-        if positives == 0:
-            seen = any(self.geometry.sees(box) for box in boxes)
-            reason = NO_POSITIVE if seen else OUTSIDE_WINDOW
-        elif positives == mask.size:
-            reason = NO_NEGATIVE
-        return ScoredBoxes(values, reason)
+def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> float:
+    """Symmetric KL divergence in nats of two maps' masses; NaN where it is not finite, or the maps differ in size.
+
+    The released definition takes the masses as they are; the exact one compares distributions with a floor.
+    """
+    if one.shape != other.shape:
+        return math.nan
+    value = float(symmetric_kl(one, other, None if protocol.definitions == "released" else EPSILON))
+    return value if math.isfinite(value) else math.nan
+
+
+def _reason(mask: npt.NDArray[np.bool_], boxes: tuple[Box, ...], geometry: Geometry) -> str | None:
+    positives = int(mask.sum())
+    if positives == 0:
+        return NO_POSITIVE if any(geometry.sees(box) for box in boxes) else OUTSIDE_WINDOW
+    return NO_NEGATIVE if positives == mask.size else None
 
 
 @lru_cache(maxsize=256)

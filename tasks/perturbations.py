@@ -88,6 +88,8 @@ def swap_conditions(instance: Instance, trial: Trial, pool: Pool, draw: Draw, *,
     is none, the clause stays. Replacements within one sentence are drawn without regard to each other.
     """
     own = clauses(instance.findings)
+    if not own:
+        return trial
     mentioned = {clause.condition for clause in own}
     swapped = []
     for clause in own:

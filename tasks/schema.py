@@ -201,7 +201,7 @@ def _find(kind: Literal["task", "suite"], name: str) -> Any:
 
 def _read(path: Any) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WronglungError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except OSError as error:
@@ -209,6 +209,17 @@ def _read(path: Any) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise WronglungError(f"{path}: must be a mapping of keys to values, not {type(raw).__name__}")
     return raw
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe subset, without its habit of letting the last of two equal keys win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _inline_task(task: Any, folder: Path | None, where: str) -> Any:
