@@ -10,6 +10,7 @@ from scipy import fft, ndimage
 
 from ..benchmark.protocol import LoadedImage, ModelCard
 from .functions import FunctionModel, Map
+from .greyscale import grey
 
 GRID = 28
 
@@ -51,8 +52,8 @@ def text_blind(sigma: float = 2.5) -> FunctionModel:
 
 def spectral_residual(pixels: Image.Image, sigma: float) -> Map:
     """Saliency of an image, float64 [64, 64], positive."""
-    grey = np.asarray(pixels.convert("L").resize((64, 64), Image.Resampling.BOX), dtype=np.float64)
-    spectrum = fft.fft2(grey)
+    levels = Image.fromarray(grey(pixels, "minmax")).resize((64, 64), Image.Resampling.BOX)
+    spectrum = fft.fft2(np.asarray(levels, dtype=np.float64))
     log_amplitude = np.log(np.abs(spectrum) + 1e-8)
     residual = log_amplitude - ndimage.uniform_filter(log_amplitude, size=3, mode="wrap")
     saliency = np.abs(fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2

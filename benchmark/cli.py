@@ -240,7 +240,10 @@ def inspect(
         for entry in data.skipped:
             typer.echo(f"{'repaired' if entry.repaired else 'left out'}\t{entry.reason}\t{entry.where}\t{entry.detail}")
     if overlays is not None:
-        typer.echo(f"written: {draw_overlays(data, overlays, count)} pictures in {overlays}", err=True)
+        drawn, chosen = draw_overlays(data, overlays, count), min(count, len(data.instances))
+        typer.echo(f"written: {drawn} pictures in {overlays}", err=True)
+        if drawn < chosen:
+            typer.echo(f"note: {chosen - drawn} left out, their images cannot be decoded", err=True)
 
 
 def _evaluate(

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wronglung.adapters.gloria.area_resize import resize_area
-from wronglung.adapters.gloria.preprocessing import geometry, grey, model_input, normalise, resized_size
+from wronglung.adapters.gloria.preprocessing import geometry, model_input, normalise, resized_size
+from wronglung.adapters.greyscale import grey
 from wronglung.benchmark.geometry import boxes_to_mask
 from wronglung.benchmark.instances import Box
 

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...benchmark.errors import WronglungError
 from ...benchmark.protocol import Alignment, Features, Geometry, LoadedImage, ModelCard
+from ..greyscale import Intensity
 from .attention import (
     LOCAL_SIMILARITIES,
     TEMPERATURE_ATTENTION,
@@ -31,7 +32,7 @@ from .attention import (
 )
 from .checkpoint import build_network, file_digest, read_weights
 from .network import GloriaNetwork, fold_batch_norms, sentence_vectors, word_weights
-from .preprocessing import Intensity, geometry, model_input, normalise
+from .preprocessing import geometry, model_input, normalise
 from .text import MAX_PIECES, Caption, Captions, Counts, find_bert
 
 Pieces = Literal["sum", "mean"]

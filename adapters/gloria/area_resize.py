@@ -12,7 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-GreyImage = npt.NDArray[np.uint8]
+from ..greyscale import GreyImage
+
 _Indices = npt.NDArray[np.intp]
 _Weights = npt.NDArray[np.float32]
 _FixedPoint = npt.NDArray[np.int32]

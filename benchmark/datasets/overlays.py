@@ -21,14 +21,19 @@ def draw(instances: Sequence[Instance], folder: Path) -> tuple[Path, ...]:
     """Write one PNG an instance into an existing folder; returns the files in order.
 
     Boxes of the patient's right are blue, of the left orange, others green; each carries its name. Files are named by
-    position and instance id. Raises ``OSError`` when an image cannot be decoded or a file cannot be written.
+    position and instance id. An image that cannot be decoded is left out. Raises ``OSError`` when a file cannot be
+    written.
     """
     digits = len(str(len(instances)))
     written = []
     for at, instance in enumerate(instances, start=1):
         safe = re.sub(r"[^A-Za-z0-9._-]+", "_", instance.id)[:100]
         file = folder / f"{at:0{digits}d}_{safe}.png"
-        picture(instance).save(file)
+        try:
+            sheet = picture(instance)
+        except OSError:
+            continue
+        sheet.save(file)
         written.append(file)
     return tuple(written)
 
