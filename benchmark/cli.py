@@ -336,7 +336,9 @@ def _notes(results: Results) -> None:
         elif size == 0:
             typer.echo(f"note: subset {name}: empty, its cells have no value", err=True)
     if dataset.n_patients < FEW_CLUSTERS:
-        typer.echo(f"note: {dataset.n_patients} patients; intervals are unreliable under {FEW_CLUSTERS}", err=True)
+        typer.echo(
+            f"note: {dataset.n_patients} {dataset.unit}; intervals are unreliable under {FEW_CLUSTERS}", err=True
+        )
     if dataset.skipped:
         reasons = ", ".join(f"{reason} {count}" for reason, count in dataset.skipped.items())
         typer.echo(f"note: skipped or repaired while reading: {reasons}", err=True)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -224,10 +224,20 @@ def _summarise(
         n_instances=len(ids),
         n_images=frame["image_id"].nunique(),
         n_patients=frame["cluster"].nunique(),
+        unit=_unit(frame["cluster"]),
         limit=limit,
         subsets={name: None if members is None else len(members & ids) for name, members in subsets.items()},
         skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
     )
+
+
+def _unit(clusters: pd.Series[str]) -> Literal["patients", "studies", "images", "patients, studies or images"]:
+    kinds = {one.partition(":")[0] for one in clusters}
+    if kinds == {"patient"}:
+        return "patients"
+    if kinds == {"study"}:
+        return "studies"
+    return "images" if kinds == {"image"} else "patients, studies or images"
 
 
 def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, Any], started: float) -> Manifest:

@@ -102,8 +102,10 @@ class Instance:
 
     @property
     def cluster(self) -> str:
-        """The independent unit: the patient, else the study, else the image."""
-        return self.patient_id if self.patient_id is not None else self.report
+        """The independent unit, the patient, else the study, else the image: ``"patient:..."`` and so on."""
+        if self.patient_id is not None:
+            return f"patient:{self.patient_id}"
+        return f"image:{self.image.id}" if self.study_id is None else f"study:{self.study_id}"
 
     @property
     def regions(self) -> frozenset[str]:

@@ -79,6 +79,8 @@ class DatasetSummary(BaseModel):
     n_instances: int
     n_images: int
     n_patients: int
+    unit: Literal["patients", "studies", "images", "patients, studies or images"]
+    """What ``n_patients`` counts: the widest group of dependent instances that the dataset tells."""
     limit: int | None
     """If set, only the first instances were evaluated: a partial run."""
     subsets: dict[str, int | None]

@@ -17,7 +17,11 @@ Floats = npt.NDArray[np.float64]
 
 
 def cluster_intervals(
-    values: Floats, clusters: Sequence[str], seed: int, level: float = 0.95, resamples: int = RESAMPLES
+    values: Floats,
+    clusters: Sequence[str] | npt.NDArray[np.object_],
+    seed: int,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
 ) -> tuple[Floats, Floats]:
     """Percentile intervals for the mean of each column, resampling whole clusters.
 

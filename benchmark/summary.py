@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,53 +32,54 @@ def scores(
     by_task = {task.name: frame[frame["task"] == task.name].reset_index(drop=True) for task in suite.tasks}
     ids = by_task[suite.tasks[0].name]["instance_id"]
     members = {name: _members(ids, chosen) for name, chosen in subsets.items()}
-    clusters = by_task[suite.tasks[0].name]["cluster"].tolist()
-    cells: list[tuple[TaskSpec, str, str]] = [
-        (task, subset, metric)
+    clusters = by_task[suite.tasks[0].name]["cluster"].to_numpy(dtype=object)
+    return [
+        score
         for task in suite.tasks
-        for subset in members
-        for metric in suite.metrics
-        if _belongs(metric, task, suite)
+        for subset, inside in members.items()
+        for score in _block(task, subset, inside, by_task, clusters, suite, seed)
     ]
-    columns: list[npt.NDArray[np.float64]] = []
-    for task, subset, metric in cells:
-        value = by_task[task.name][metric].to_numpy(dtype=np.float64)
-        base = by_task[suite.base_of(task).name][metric].to_numpy(dtype=np.float64)
-        delta = (
-            value - base if task.perturbation is not None and metric not in ONLY_FOR else np.full_like(value, np.nan)
+
+
+def _block(
+    task: TaskSpec,
+    subset: str,
+    inside: npt.NDArray[np.bool_],
+    by_task: Mapping[str, pd.DataFrame],
+    clusters: npt.NDArray[np.object_],
+    suite: SuiteSpec,
+    seed: int,
+) -> Iterator[Score]:
+    """The cells of one task and subset. Equal seeds make equal resamples, so cells of different blocks are paired too."""
+    metrics = [metric for metric in suite.metrics if _belongs(metric, task, suite)]
+    values = by_task[task.name][metrics].to_numpy(dtype=np.float64)
+    deltas = values - by_task[suite.base_of(task).name][metrics].to_numpy(dtype=np.float64)
+    if task.perturbation is None:
+        deltas[:] = np.nan
+    deltas[:, [metric in ONLY_FOR for metric in metrics]] = np.nan
+    values[~inside], deltas[~inside] = np.nan, np.nan
+    changed = by_task[task.name]["changed"].to_numpy(dtype=np.bool_) & inside
+    (low, high), (delta_low, delta_high) = (cluster_intervals(one, clusters, seed) for one in (values, deltas))
+    for at, metric in enumerate(metrics):
+        yield Score(
+            task=task.name,
+            sentences=task.sentences.name,
+            perturbation=None if task.perturbation is None else task.name,
+            subset=subset,
+            metric=metric,
+            value=_mean(values[:, at]),
+            ci_low=_number(low[at]),
+            ci_high=_number(high[at]),
+            delta=_mean(deltas[:, at]),
+            delta_ci_low=_number(delta_low[at]),
+            delta_ci_high=_number(delta_high[at]),
+            delta_changed=_mean(deltas[changed, at]),
+            n_instances=int(inside.sum()),
+            n_changed=int(changed.sum()),
+            n_patients=len(set(clusters[inside])),
+            n_undefined=int(np.isnan(values[inside, at]).sum()),
+            higher_is_better=METRICS[metric].higher_is_better,
         )
-        outside = ~members[subset]
-        columns.extend(np.where(outside, np.nan, one) for one in (value, delta))
-    values = np.stack(columns, axis=1)
-    low, high = cluster_intervals(values, clusters, seed)
-    cluster_names = np.asarray(clusters, dtype=object)
-    result = []
-    for at, (task, subset, metric) in enumerate(cells):
-        inside = members[subset]
-        value, delta = values[:, 2 * at], values[:, 2 * at + 1]
-        changed = by_task[task.name]["changed"].to_numpy(dtype=np.bool_) & inside
-        result.append(
-            Score(
-                task=task.name,
-                sentences=task.sentences.name,
-                perturbation=None if task.perturbation is None else task.name,
-                subset=subset,
-                metric=metric,
-                value=_mean(value),
-                ci_low=_number(low[2 * at]),
-                ci_high=_number(high[2 * at]),
-                delta=_mean(delta),
-                delta_ci_low=_number(low[2 * at + 1]),
-                delta_ci_high=_number(high[2 * at + 1]),
-                delta_changed=_mean(delta[changed]),
-                n_instances=int(inside.sum()),
-                n_changed=int(changed.sum()),
-                n_patients=len(set(cluster_names[inside])),
-                n_undefined=int(np.isnan(value[inside]).sum()),
-                higher_is_better=METRICS[metric].higher_is_better,
-            )
-        )
-    return result
 
 
 def correlations(frame: pd.DataFrame, suite: SuiteSpec) -> list[Correlation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -65,6 +66,8 @@ class Section:
     subset: str
     n_instances: int | None
     n_patients: int | None
+    unit: str
+    """What ``n_patients`` counts."""
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
 
@@ -123,8 +126,11 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 
 def _comparable(run: RunResults) -> tuple[str, ...]:
+    """What must be equal: the data that was evaluated, what was asked of it, and the random draws."""
     major = str(run.suite["version"]).partition(".")[0]
-    return (run.dataset.fingerprint, str(run.dataset.limit), run.suite["name"], major, str(run.manifest.seed))
+    asked = json.dumps([run.suite[key] for key in ("protocol", "tasks", "subsets")], sort_keys=True)
+    data = (run.dataset.fingerprint, str(run.dataset.limit), str(run.dataset.n_instances))
+    return (*data, run.suite["name"], major, asked, str(run.manifest.seed))
 
 
 def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
@@ -133,7 +139,10 @@ def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
     columns = _columns(perturbed)
     subsets = list(dict.fromkeys(one.subset for one in first.scores))
     by_subset = {subset: [_line(run, subset, columns, label) for run, label in _labelled(runs)] for subset in subsets}
-    ranking = by_subset.get("one_lung", by_subset[subsets[0]])
+    ranking = next(
+        (by_subset[name] for name in ("one_lung", "all") if any(_rank(line) > -1 for line in by_subset.get(name, ()))),
+        by_subset[subsets[0]],
+    )
     order = sorted(range(len(runs)), key=lambda at: _rank(ranking[at]), reverse=True)
     partial = f" (first {first.dataset.n_instances} instances only)" if first.dataset.limit is not None else ""
     sections = []
@@ -149,6 +158,7 @@ def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
                 subset,
                 cell.n_instances,
                 cell.n_patients,
+                first.dataset.unit,
                 columns,
                 tuple(lines),
             )
@@ -194,7 +204,7 @@ def _labelled(runs: Sequence[RunResults]) -> list[tuple[RunResults, str]]:
 
 def _rank(line: Line) -> float:
     figure = line.figures[f"original.{BASE_METRICS[0]}"]
-    return float("-inf") if figure is None else figure.value
+    return -1.0 if figure is None else figure.value
 
 
 _PUBLISHED_METRICS = {
@@ -237,6 +247,15 @@ def _published_sections() -> list[Section]:
     tasks = ("swap_left_right", "shuffle_boxes", "random_sentences", "random_boxes", "swap_conditions")
     columns = _columns(tasks)
     return [
-        Section(PUBLISHED_DATASET, "wrong-lung", subset, n, None, columns, tuple(_published_lines(subset, columns)))
+        Section(
+            PUBLISHED_DATASET,
+            "wrong-lung",
+            subset,
+            n,
+            None,
+            "patients",
+            columns,
+            tuple(_published_lines(subset, columns)),
+        )
         for subset, n in PUBLISHED_INSTANCES.items()
     ]

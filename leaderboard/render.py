@@ -117,7 +117,7 @@ def _csv(sections: Sequence[Section]) -> str:
 
 
 def _title(section: Section) -> str:
-    patients = "" if section.n_patients is None else f", {section.n_patients:,} patients"
+    patients = "" if section.n_patients is None else f", {section.n_patients:,} {section.unit}"
     size = "" if section.n_instances is None else f" · {section.n_instances:,} instances{patients}"
     return f"{section.dataset} · {section.suite} · {section.subset}{size}"
 
