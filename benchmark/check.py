@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .datasets.sketch import sketch_film
 from .errors import WronglungError
 from .instances import Box, Dataset, ImageRef, Instance
 from .protocol import Alignment, AlignmentModel, DatasetAware, DualEncoder, LoadedImage, check_alignment
+
+OFF = 0.1
+"""How far from where the geometry says, as a share of the frame, a moving patch may be seen on average."""
 
 TOLERANCE = 1e-5
 """Largest difference, relative to the largest value, that is still rounding."""
@@ -51,6 +55,7 @@ def check_adapter(model: Any) -> list[Check]:
     return checks
 
 
+Ask = Callable[[Sequence[LoadedImage], Sequence[str]], Alignment]
 Test = Callable[[Sequence[LoadedImage], Sequence[str]], tuple[bool, str]]
 
 
@@ -83,7 +88,11 @@ def _tests(model: Any) -> Iterator[tuple[str, Test]]:
         turned = ask(images[::-1], sentences[::-1])
         return _close(ask(images, sentences), _reverse(turned), TOLERANCE, "in the other order")
 
-    yield "shapes, finite values, geometry", shapes
+    def geometry(images: Sequence[LoadedImage], sentences: Sequence[str]) -> tuple[bool, str]:
+        return _probe_geometry(ask, sentences[0])
+
+    yield "shapes, finite values", shapes
+    yield "geometry against a moving patch", geometry
     yield "mass", mass
     yield "deterministic", deterministic
     yield "batch invariance", batch_invariant
@@ -97,7 +106,54 @@ def _tests(model: Any) -> Iterator[tuple[str, Test]]:
         yield "paired path equals dual path", same_paths
 
 
-def _paired(model: Any) -> Callable[[Sequence[LoadedImage], Sequence[str]], Alignment]:
+def _probe_geometry(ask: Ask, sentence: str) -> tuple[bool, str]:
+    """Put a patch on long and on wide films, and see whether the map changes where the geometry says that it lies.
+
+    Only the place along the film's long side counts, where a crop and a resize are far apart; along the short side a
+    padded film has too few cells to tell. A map that the pixels do not change shows nothing.
+    """
+    worst = 0.0
+    places = [(x, y) for x in (0.3, 0.5, 0.7) for y in (0.3, 0.5, 0.7)]
+    for width, height in ((160, 320), (320, 160)):
+        films = [_film(width, height, None), *(_film(width, height, place) for place in places)]
+        images = [LoadedImage("probe", film) for film in films]
+        alignment = ask(images, [sentence] * len(images))
+        maps, where = alignment.saliency.cpu().double(), alignment.geometry[0]
+        if not bool((maps[1:] != maps[0]).any()):
+            return True, "not shown: the map does not depend on the pixels"
+        off = []
+        for (x, y), changed in zip(places, (maps[1:] - maps[0]).abs(), strict=True):
+            seen_x, seen_y = _centre_of_change(changed)
+            if width > height:
+                off.append(abs(seen_x - (x * width * where.scale_x + where.offset_x) / where.frame_width))
+            else:
+                off.append(abs(seen_y - (y * height * where.scale_y + where.offset_y) / where.frame_height))
+        worst = max(worst, float(np.mean(off)))
+    seen = f"a patch is seen {worst:.2f} of the frame from where the geometry says, on average"
+    return worst <= OFF, seen if worst <= OFF else f"{seen}; state crop, padding and scale as they are"
+
+
+def _centre_of_change(changed: torch.Tensor) -> tuple[float, float]:
+    """The centre (x, y), in shares of the map, of the twentieth of the cells that changed most."""
+    rows, columns = changed.shape
+    most = torch.where(changed >= torch.quantile(changed.flatten(), 0.95), changed - changed.median(), 0.0)
+    total = most.sum().clamp_min(1e-30)
+    x = (most.sum(0) * (torch.arange(columns) + 0.5)).sum() / columns / total
+    y = (most.sum(1) * (torch.arange(rows) + 0.5)).sum() / rows / total
+    return float(x), float(y)
+
+
+def _film(width: int, height: int, patch: tuple[float, float] | None) -> Image.Image:
+    """A grainy grey film, with a coarse black and white patch centred at a relative place."""
+    levels = np.random.default_rng(1).integers(90, 110, (height, width)).astype(np.uint8)
+    if patch is not None:
+        size = min(width, height) // 5
+        left, top = (round(share * side - size / 2) for share, side in zip(patch, (width, height), strict=True))
+        levels[top : top + size, left : left + size] = np.random.default_rng(2).integers(0, 2, (size, size)) * 255
+    return Image.fromarray(levels)
+
+
+def _paired(model: Any) -> Ask:
     def ask(images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
         with torch.no_grad():
             if isinstance(model, DualEncoder):

@@ -256,6 +256,31 @@ class TestCheck:
         assert "FAILED mass" in done.stdout
         assert "ok     shapes" in done.stdout
 
+    def test_a_geometry_that_is_not_true_is_found(self, tmp_path: Path) -> None:
+        (tmp_path / "crop.py").write_text(
+            "import numpy as np, torch\n"
+            "from wronglung import Alignment, Geometry, ModelCard\n"
+            "class Crop:\n"
+            "    card = ModelCard(name='crop', saliency_method='contrast', map_kind='score')\n"
+            "    def __init__(self, honest: bool):\n"
+            "        self.honest = honest\n"
+            "    def align(self, images, sentences):\n"
+            "        maps, where = [], []\n"
+            "        for image in images:\n"
+            "            width, height = image.pixels.size\n"
+            "            side = min(width, height)\n"
+            "            left, top, scale = (width - side) // 2, (height - side) // 2, 224 / side\n"
+            "            square = image.pixels.convert('L').crop((left, top, left + side, top + side)).resize((28, 28))\n"
+            "            maps.append(torch.from_numpy(np.abs(np.asarray(square, dtype=np.float32) - 100)))\n"
+            "            true = Geometry(width, height, 224, 224, scale, scale, -left * scale, -top * scale)\n"
+            "            where.append(true if self.honest else Geometry.squash(width, height, 224, 224))\n"
+            "        return Alignment(torch.stack(maps), where)\n"
+        )
+        name = f"{tmp_path / 'crop.py'}:Crop"
+        wronglung("check", name, "--model-arg", "honest=yes")
+        done = wronglung("check", name, "--model-arg", "honest=no", code=1)
+        assert "FAILED geometry against a moving patch: a patch is seen 0.1" in done.stdout
+
 
 class TestData:
     def test_inspect_counts_and_draws(self, sketch_file: Path, tmp_path: Path) -> None:
