@@ -159,6 +159,13 @@ class TestRefusals:
         assert "holds a run already" in refused(*common)
         assert (run_folder / RESULTS).read_bytes() == before
 
+    def test_an_overwritten_run_leaves_nothing_behind(self, sketch_file: Path, tmp_path: Path) -> None:
+        common = ("run", "-d", "jsonl", "--data-root", sketch_file, "-s", "smoke", "-o", tmp_path, "-q")
+        wronglung(*common, "-m", "uniform", "--save-maps")
+        wronglung(*common, "-m", "random", "--overwrite")
+        assert load_run(tmp_path).model["name"] == "random"
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted((RESULTS, INSTANCES, SKIPPED))
+
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
     def test_a_read_only_folder(self, sketch_file: Path, tmp_path: Path) -> None:
         tmp_path.chmod(0o500)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
 import pytest
 
-from wronglung import Dataset, evaluate, load_model
+from wronglung import Dataset, evaluate, load_model, load_suite
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.results import RunResults
 from wronglung.leaderboard.board import PUBLISHED_INSTANCES, board, published_figures
@@ -52,6 +53,29 @@ def test_only_comparable_runs_share_a_section(runs: dict[str, RunResults], sketc
     assert len([one for one in board(everything) if one.subset == "all"]) == 4
     assert all(len(one.lines) == 1 for one in board(everything))
     assert "(first 10 instances only)" in render(board([limited]), "markdown")
+
+
+def test_a_suite_of_the_same_name_that_asks_otherwise_is_not_comparable(
+    runs: dict[str, RunResults], sketch: Dataset
+) -> None:
+    suite = load_suite("wrong-lung")
+    other = suite.model_copy(update={"protocol": suite.protocol.model_copy(update={"upsampling": "nearest"})})
+    run = evaluate(load_model("uniform"), sketch, other).run
+    assert len([one for one in board([runs["oracle"], run]) if one.subset == "all"]) == 2
+
+
+def test_without_lungs_the_order_is_that_on_all(sketch: Dataset) -> None:
+    hearts = dataclasses.replace(
+        sketch, instances=tuple(one for one in sketch.instances if one.id.endswith("-2")), regions={}
+    )
+    ranked = [evaluate(load_model(name), hearts, "smoke").run for name in ("uniform", "oracle")]
+    assert [line.model for line in board(ranked)[0].lines] == ["oracle", "uniform"]
+
+
+def test_what_was_resampled_is_named(sketch: Dataset) -> None:
+    nameless = tuple(dataclasses.replace(one, patient_id=None, study_id=None) for one in sketch.instances)
+    run = evaluate(load_model("uniform"), dataclasses.replace(sketch, instances=nameless), "smoke").run
+    assert "36 instances, 12 images" in render(board([run]), "markdown")
 
 
 def test_two_settings_of_one_model_are_told_apart(sketch: Dataset) -> None:

@@ -83,6 +83,17 @@ def test_unknown_names_suggest_near_ones() -> None:
         SUBSETS.get("xyz")
 
 
+def test_files_may_hold_dataclasses_and_share_a_name(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.py").write_text(
+            "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+            f"@dataclass\nclass Model:\n    name: str = {folder!r}\n"
+        )
+    names = [MODELS.get(f"{tmp_path / folder / 'model.py'}:Model")().name for folder in ("a", "b")]
+    assert names == ["a", "b"]
+
+
 def test_files_that_cannot_be_imported_say_why(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import no_such_module\n")
     with pytest.raises(WronglungError, match="bad.py cannot be imported: ModuleNotFoundError"):

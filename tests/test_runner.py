@@ -16,8 +16,19 @@ import pandas as pd
 import pytest
 import torch
 
-from wronglung import Alignment, Dataset, Features, Geometry, ModelCard, evaluate, load_model, load_suite
+from wronglung import (
+    Alignment,
+    Dataset,
+    Features,
+    Geometry,
+    ModelCard,
+    evaluate,
+    load_dataset,
+    load_model,
+    load_suite,
+)
 from wronglung.benchmark import scoring
+from wronglung.benchmark.datasets.sketch import write_sketch
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.metrics import ranking
 from wronglung.benchmark.protocol import AdapterError, LoadedImage
@@ -134,6 +145,39 @@ class TestEconomy:
         assert model.pairs == pairs == len(ranked) == results.run.manifest.aligned_pairs
         assert pairs < len(results.instances)
 
+    def test_a_batch_may_hold_more_images_than_a_chunk(self, sketch_file: Path) -> None:
+        dataset = load_dataset("jsonl", write_sketch(sketch_file.parent / "more", patients=40))
+        model = FakeDual()
+        evaluate(model, dataset, "smoke", batch_size=30)
+        assert model.largest_batch == 30
+
+    def test_exhaustive_selection_encodes_nothing_twice(self, sketch: Dataset) -> None:
+        model = FakeDual()
+        metrics = ("selection_accuracy_local_exhaustive", "selection_accuracy_global_exhaustive")
+        evaluate(model, sketch, suite(metrics=metrics, correlations=()))
+        assert set(model.images.values()) == set(model.sentences.values()) == {1}
+
+    def test_memory_does_not_grow_with_the_maps_of_a_chunk(self, sketch: Dataset) -> None:
+        """At most one ranking of a map is alive at a time."""
+        alive, most = 0, 0
+
+        class Counted(ranking.Ranking):
+            def __init__(self, *fields: Any) -> None:
+                nonlocal alive, most
+                super().__init__(*fields)
+                alive += 1
+                most = max(most, alive)
+
+            def __del__(self) -> None:
+                nonlocal alive
+                alive -= 1
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ranking, "Ranking", Counted)
+            evaluate(FakeDual(), sketch, "wrong-lung")
+        assert most in (1, 2)
+        assert alive == 0
+
     def test_a_box_task_costs_no_alignment(self, sketch: Dataset) -> None:
         spec = suite()
         boxes = [task for task in spec.tasks if task.name not in ("shuffle_boxes", "random_boxes")]
@@ -171,6 +215,24 @@ class TestSameBytes:
         one, other = (evaluate(FakeDual(), sketch, "smoke", seed=seed) for seed in (0, 1))
         assert cell(one, "original", "auroc").value == cell(other, "original", "auroc").value
         assert cell(one, "random_sentences", "auroc").value != cell(other, "random_sentences", "auroc").value
+
+    def test_a_model_may_reuse_its_output_buffer(self, sketch: Dataset) -> None:
+        class Reusing(FakeDual):
+            buffer = torch.empty(64, GRID, GRID)
+
+            def align_features(self, images: Sequence[Features], sentences: Sequence[Features]) -> Alignment:
+                alignment = super().align_features(images, sentences)
+                mine = self.buffer[: len(images)]
+                mine.copy_(alignment.saliency)
+                return dataclasses.replace(alignment, saliency=mine)
+
+        for size in (1, 4, 64):
+            reused = evaluate(Reusing(), sketch, "smoke", batch_size=size, save_maps=True)
+            plain = evaluate(FakeDual(), sketch, "smoke", save_maps=True)
+            pd.testing.assert_frame_equal(reused.instances, plain.instances, check_exact=True)
+            assert reused.maps is not None
+            assert plain.maps is not None
+            assert all(torch.equal(reused.maps[key], plain.maps[key]) for key in plain.maps)
 
 
 class TestOutOfMemory:
@@ -305,6 +367,33 @@ class TestUndefined:
         assert cell(results, "original", "auroc", "abnormal").value is None
         assert cell(results, "synthetic", "auroc").value is None
 
+    def test_a_divergence_that_is_infinite_is_undefined(self, sketch: Dataset) -> None:
+        results = evaluate(load_model("oracle"), sketch, "wrong-lung-released")
+        rows = results.instances[results.instances["task"] == "random_sentences"]
+        assert not np.isinf(rows["random_attention_kl"]).any()
+        gone = rows["random_attention_kl"].isna()
+        assert gone.any()
+        assert set(rows.loc[gone, "undefined"]) == {"divergence_not_finite"}
+        assert cell(results, "random_sentences", "random_attention_kl").n_undefined == gone.sum()
+
+    def test_a_map_without_mass_has_no_entropy(self, sketch: Dataset) -> None:
+        zero = FakePaired(lambda a: dataclasses.replace(a, saliency=torch.zeros_like(a.saliency)))
+        results = evaluate(zero, sketch, "smoke")
+        assert set(results.instances["undefined"]) == {"map_without_mass"}
+        assert cell(results, "original", "auroc").value == 0.5
+        assert cell(results, "original", "entropy").value is None
+
+    def test_score_maps_have_an_entropy_in_the_released_suite_too(self, sketch: Dataset) -> None:
+        model = FakePaired(lambda a: dataclasses.replace(a, saliency=a.saliency - 0.02))
+        model.card = ModelCard(name="scores", saliency_method="x", map_kind="score", mass="softmax", temperature=0.1)
+        value = cell(evaluate(model, sketch, "wrong-lung-released"), "original", "entropy").value
+        assert 0 < value <= math.log(GRID * GRID)
+
+    def test_lower_case_alone_is_no_change(self, sketch: Dataset) -> None:
+        sides = sum("left" in one.sentence.lower() or "right" in one.sentence.lower() for one in sketch.instances)
+        for name in ("wrong-lung", "wrong-lung-released"):
+            assert cell(evaluate(FakeDual(), sketch, name), "swap_left_right", "auroc").n_changed == sides
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -325,6 +414,11 @@ class TestRefusals:
             (
                 lambda a: dataclasses.replace(a, global_similarity=torch.full((16,), math.inf)),
                 "global_similarity is not finite",
+            ),
+            (lambda a: dataclasses.replace(a, saliency=a.saliency / a.saliency.max() * 3e38), "has values beyond"),
+            (
+                lambda a: dataclasses.replace(a, no_attention_weight=torch.full((16,), 1.5)),
+                r"no_attention_weight must lie in \[0, 1\]",
             ),
             (lambda a: a.saliency, "returned Tensor; return a wronglung.Alignment"),
             (lambda a: {"a": 0}["missing"], "failed for instance p0.* and 15 more in the batch: KeyError"),
@@ -353,6 +447,36 @@ class TestRefusals:
 
         with pytest.raises(AdapterError, match="encode_sentences must return one wronglung.Features per item"):
             evaluate(Short(), sketch, "smoke")
+
+    def test_global_similarities_are_checked(self, sketch: Dataset) -> None:
+        class Numpy(FakeDual):
+            def global_similarity_matrix(self, images: Sequence[Features], sentences: Sequence[Features]) -> Any:
+                return super().global_similarity_matrix(images, sentences).numpy()
+
+        class Failing(FakeDual):
+            def global_similarity_matrix(self, images: Sequence[Features], sentences: Sequence[Features]) -> Any:
+                raise ZeroDivisionError
+
+        class Half(FakeDual):
+            def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
+                return [Features({"grid": one.tensors["grid"]}, one.geometry) for one in super().encode_images(images)]
+
+        for model, message in (
+            (Numpy(), "must return a finite tensor of shape"),
+            (Failing(), "failed for the global similarities"),
+        ):
+            with pytest.raises(AdapterError, match=message):
+                evaluate(model, sketch, "wrong-lung")
+        with pytest.raises(AdapterError, match="give it to both or neither|KeyError"):
+            evaluate(Half(), sketch, "wrong-lung")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [({"limit": 0}, "limit must be"), ({"batch_size": -1}, "batch_size must be"), ({"seed": -1}, "seed must be")],
+    )
+    def test_options_out_of_range(self, options: dict[str, int], message: str, sketch: Dataset) -> None:
+        with pytest.raises(WronglungError, match=f"{message} at least"):
+            evaluate(FakeDual(), sketch, "smoke", **options)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("model", "message"), [(object(), "has no `card`"), (type("M", (), {"card": CARD})(), "is no alignment model")]
@@ -390,6 +514,10 @@ class TestRefusals:
         twice = dataclasses.replace(sketch, instances=(*sketch.instances, sketch.instances[3]))
         with pytest.raises(WronglungError, match="instance id 'p001-0' occurs more than once"):
             evaluate(FakeDual(), twice, "smoke")
+        other = dataclasses.replace(sketch.instances[5].image, id=sketch.instances[0].image_id)
+        mixed = (*sketch.instances[:5], dataclasses.replace(sketch.instances[5], image=other))
+        with pytest.raises(WronglungError, match="two images have the id"):
+            evaluate(FakeDual(), dataclasses.replace(sketch, instances=mixed), "smoke")
         hearts = tuple(one for one in sketch.instances if one.id.endswith("-2"))
         only = suite(subsets=tuple(s for s in load_suite("wrong-lung").subsets if s.name == "one_lung"))
         with pytest.raises(WronglungError, match="no instance belongs to any subset"):

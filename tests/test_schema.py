@@ -93,6 +93,7 @@ def test_a_suite_may_define_and_point_to_tasks(tmp_path: Path) -> None:
         (("[all]", "[everything]"), "unknown subset 'everything'; known: all"),
         (("[all]", "[{name: abnormal, label: strange}]"), "subset 'abnormal': label: Input should be 'any'"),
         (("[all]", "[{name: abnormal, tag: any}]"), "subset 'abnormal': tag: unknown key"),
+        (("name: mine", "name: mine\nname: yours"), "is not YAML: key 'name' is given twice"),
         (("name: mine", "- mine"), "is not YAML"),
         (("name: mine", "name: !!python/object/apply:os.system ['true']"), "is not YAML"),
     ],
