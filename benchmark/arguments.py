@@ -49,7 +49,7 @@ def named_parameters(function: Callable[..., Any], kinds: Collection[Any]) -> li
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        return get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     except NameError:
         # A name that is imported for type checkers only; the function then gets what was given.
         return {}

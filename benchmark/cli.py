@@ -350,12 +350,17 @@ def main() -> None:
         app(prog_name="wronglung", auto_envvar_prefix="WRONGLUNG")
     except WronglungError as error:
         _fail(str(error), 2, error)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130, None)
+    except SystemExit as stop:
+        # What an interrupt becomes on its way through the command-line library.
+        if stop.code == 130:
+            typer.echo("wronglung: interrupted", err=True)
+        raise
     except BrokenPipeError:
         # The reader of our output has gone; flushing again at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 2, error)
     except Exception as error:
         _fail(f"internal error, please report it: {type(error).__name__}: {error}", 70, error)
 
@@ -363,5 +368,5 @@ def main() -> None:
 def _fail(message: str, code: int, error: BaseException | None) -> None:
     if error is not None and os.environ.get("WRONGLUNG_DEBUG"):
         raise error
-    typer.echo(f"wronglung: {message}", err=True)
+    typer.echo(f"wronglung: {' '.join(message.split())}", err=True)
     sys.exit(code)

@@ -31,7 +31,7 @@ def describe(name: str) -> str:
             f"metric {name}\n\n{metric.summary}\nrange [{low}, {high}]; {better[metric.higher_is_better]}\n{metric.source}"
         )
     parts += [
-        f"{registry.kind} {name}\n\n{_function(registry.get(name))}"
+        f"{registry.kind} {name}\n\n{_function(registry.get(name), registry.kind)}"
         for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES)
         if name in {row.name for row in registry.listed()} or (registry is MODELS and ".py:" in name)
     ]
@@ -46,7 +46,10 @@ def _yaml(spec: Any) -> str:
     )
 
 
-def _function(function: Any) -> str:
+def _function(function: Any, kind: str) -> str:
+    if kind == "dataset":
+        # A reader's format is described by its module.
+        return inspect.cleandoc(inspect.getmodule(function).__doc__ or "no description")
     parameters = inspect.signature(function).parameters.values()
     arguments = "\n".join(f"  {one}" for one in parameters if one.name not in ("self", "device", "dtype"))
     return f"{inspect.getdoc(function) or 'no description'}\n\narguments\n{arguments or '  none'}"

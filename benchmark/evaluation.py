@@ -59,7 +59,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "auto", **argume
         model = factory(**values)
     except WronglungError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise WronglungError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     check_model(model)
     return model

@@ -79,7 +79,7 @@ class Registry:
         if points:
             try:
                 return points[0].load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise WronglungError(
                     f"{self.kind} {name!r} ({points[0].value}) cannot be imported: {type(error).__name__}: {error}"
                 ) from error
@@ -106,7 +106,7 @@ class Registry:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise WronglungError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
         if not hasattr(module, attribute):

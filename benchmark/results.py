@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ..tasks.schema import SuiteSpec
 from .errors import WronglungError
 from .instances import Skipped
 
@@ -128,8 +129,15 @@ class RunResults(BaseModel):
     suite: dict[str, Any]
     """The suite as resolved; a YAML file of it runs the same again."""
     manifest: Manifest
-    scores: list[Score]
+    scores: list[Score] = Field(min_length=1)
     correlations: list[Correlation]
+
+    @field_validator("model")
+    @classmethod
+    def _has_a_name(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if "name" not in model:
+            raise ValueError("has no name")
+        return model
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,16 @@ class Results:
 
         Raises :class:`WronglungError` when the folder cannot be written to; no partial file is left.
         """
-        remove(*(folder / name for name in (RESULTS, MAPS, INSTANCES, SKIPPED)))
+        files = [folder / name for name in (RESULTS, MAPS, INSTANCES, SKIPPED)]
+        remove(*files)
+        try:
+            self._write(folder)
+        except WronglungError:
+            # A run is whole or not there at all.
+            remove(*files)
+            raise
+
+    def _write(self, folder: Path) -> None:
         write_whole(folder / INSTANCES, lambda path: self.instances.to_parquet(path, index=False, compression="zstd"))
         write_text(folder / SKIPPED, _jsonl(self.skipped))
         if self.maps is not None:
@@ -167,7 +184,7 @@ def load_run(path: Path) -> RunResults:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WronglungError(f"{path}: no run here ({RESULTS} is missing)") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WronglungError(f"{file}: cannot be read as JSON ({error})") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -175,7 +192,9 @@ def load_run(path: Path) -> RunResults:
             f"{file}: has schema version {version}; this wronglung reads up to {SCHEMA_VERSION}, update it"
         )
     try:
-        return RunResults.model_validate(raw)
+        run = RunResults.model_validate(raw)
+        SuiteSpec.model_validate(run.suite)
+        return run
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"])
@@ -202,6 +221,9 @@ def write_whole(target: Path, write: Callable[[Path], object], keep: bool = True
     Raises :class:`WronglungError` when the file system refuses (no space, no permission); the temporary file is removed.
     """
     temporary: Path | None = None
+    target = target.resolve()
+    if target.exists() and not target.is_file():
+        raise WronglungError(f"{target}: cannot be written: is not a regular file")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)

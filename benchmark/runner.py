@@ -270,7 +270,7 @@ class Runner:
                     return call(start, stop)
             except WronglungError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if is_out_of_memory(error):
                     raise
                 others = f" and {stop - start - 1} more in the batch" if stop - start > 1 else ""

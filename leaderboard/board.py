@@ -199,7 +199,11 @@ def _labelled(runs: Sequence[RunResults]) -> list[tuple[RunResults, str]]:
         parts = [f"{key}={value}" for key, value in run.model.get("settings", {}).items()]
         parts += [str(run.model["checkpoint"])[:8]] if run.model.get("checkpoint") else []
         labels.append(f"{name} ({', '.join(parts)})" if parts else name)
-    return list(zip(runs, labels, strict=True))
+    numbered = [
+        f"{label} #{labels[: at + 1].count(label)}" if labels.count(label) > 1 else label
+        for at, label in enumerate(labels)
+    ]
+    return list(zip(runs, numbered, strict=True))
 
 
 def _rank(line: Line) -> float:

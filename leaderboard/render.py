@@ -22,7 +22,7 @@ SHORT = {
 
 LEGEND = (
     "AUROC, AP, their deltas and selection accuracy times 100; KL and entropy in nats. "
-    "Δ = perturbed − unperturbed of the same sentence source."
+    "Δ = perturbed − unperturbed of the same sentence source. In order of AUROC on one_lung, if there is such a subset."
 )
 BRACKETS = "In brackets, 95 % intervals from resampling patients."
 FOOTNOTE = (

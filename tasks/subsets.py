@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from ..benchmark.instances import Box, Instance
 from .pool import Pool
@@ -56,7 +57,7 @@ def one_lung(pool: Pool) -> frozenset[str] | None:
     )
 
 
-def most_diverse_report_boxes(pool: Pool, *, share: float = 0.1) -> frozenset[str]:
+def most_diverse_report_boxes(pool: Pool, *, share: Annotated[float, Field(gt=0, le=1)] = 0.1) -> frozenset[str]:
     """The share of instances in the reports with the smallest mean pairwise IoU of their sentences' boxes.
 
     Reports about one image are taken in order of that mean (then of their id) until they hold at least ``share`` of all

@@ -191,7 +191,7 @@ class TestRefusals:
         assert "cannot be written" in done.stderr
         assert "Traceback" not in done.stderr
         assert not (out / RESULTS).exists()
-        assert not [path for path in out.iterdir() if path.name.startswith(".")]
+        assert list(out.iterdir()) == []
 
     def test_an_adapter_that_fails_is_named(self, sketch_file: Path, tmp_path: Path) -> None:
         (tmp_path / "bad.py").write_text(
@@ -200,14 +200,18 @@ class TestRefusals:
             "    card = ModelCard(name='bad', saliency_method='none', map_kind='score')\n"
             "    def align(self, images, sentences):\n"
             "        return 1 / 0\n"
-            "def broken(): raise RuntimeError('no weights')\n"
+            "def broken(): raise RuntimeError('no weights\\nat all')\n"
+            "def leaving(): raise SystemExit(0)\n"
             "thing = 3\n"
         )
         common = ("run", "-d", "jsonl", "--data-root", sketch_file, "-s", "smoke", "-o", tmp_path / "out")
         assert "model 'bad' failed for instance p000-" in refused(*common, "-m", f"{tmp_path / 'bad.py'}:Bad")
         assert "is not a class or function" in refused(*common, "-m", f"{tmp_path / 'bad.py'}:thing")
         assert "defines no 'Missing'" in refused(*common, "-m", f"{tmp_path / 'bad.py'}:Missing")
-        assert "cannot be made: RuntimeError: no weights" in refused(*common, "-m", f"{tmp_path / 'bad.py'}:broken")
+        assert "cannot be made: SystemExit: 0" in refused(*common, "-m", f"{tmp_path / 'bad.py'}:leaving")
+        assert "cannot be made: RuntimeError: no weights at all" in refused(
+            *common, "-m", f"{tmp_path / 'bad.py'}:broken"
+        )
         assert list((tmp_path / "out").iterdir()) == []
 
     def test_an_empty_dataset(self, tmp_path: Path) -> None:
@@ -227,7 +231,7 @@ class TestLists:
         [
             ("wrong-lung", "upsampling: bilinear"),
             ("swap_left_right", "expected: decrease"),
-            ("mdrb", "share: 'float' = 0.1"),
+            ("mdrb", "= 0.1"),
             ("auroc", "higher is better"),
             ("entropy", "never ranked on"),
             ("gloria", "checkpoint"),
@@ -331,6 +335,22 @@ class TestLeaderboard:
         assert "cannot be read as JSON" in refused("leaderboard", tmp_path)
         (tmp_path / RESULTS).write_text('{"schema_version": 1}')
         assert "is not a run of wronglung: status" in refused("leaderboard", tmp_path)
+        (tmp_path / RESULTS).write_text("[" * 100_000)
+        assert "cannot be read as JSON" in refused("leaderboard", tmp_path)
+
+    def test_refuses_a_run_that_was_tampered_with(self, run_folder: Path, tmp_path: Path) -> None:
+        whole = json.loads((run_folder / RESULTS).read_text())
+        for key, value in (("model", {}), ("suite", {}), ("scores", [])):
+            (tmp_path / RESULTS).write_text(json.dumps({**whole, key: value}))
+            assert "is not a run of wronglung" in refused("leaderboard", tmp_path)
+
+    def test_writes_through_links_and_to_regular_files_only(self, run_folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "real.md").write_text("old")
+        (tmp_path / "link.md").symlink_to(tmp_path / "real.md")
+        wronglung("leaderboard", run_folder, "-o", tmp_path / "link.md")
+        assert (tmp_path / "link.md").is_symlink()
+        assert "oracle" in (tmp_path / "real.md").read_text()
+        assert "is not a regular file" in refused("leaderboard", run_folder, "-o", tmp_path)
 
 
 def test_runs_as_a_module_in_a_process_of_its_own(sketch_file: Path, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_a_suite_may_define_and_point_to_tasks(tmp_path: Path) -> None:
         (("[original]", "[swap_left_right]"), "task 'swap_left_right' needs an unperturbed task of the same sentences"),
         (("[all]", "[everything]"), "unknown subset 'everything'; known: all"),
         (("[all]", "[{name: abnormal, label: strange}]"), "subset 'abnormal': label: Input should be 'any'"),
+        (("[all]", "[{name: mdrb, share: 7}]"), "subset 'mdrb': share: Input should be less than or equal to 1"),
         (("[all]", "[{name: abnormal, tag: any}]"), "subset 'abnormal': tag: unknown key"),
         (("name: mine", "name: mine\nname: yours"), "is not YAML: key 'name' is given twice"),
         (("name: mine", "- mine"), "is not YAML"),
