@@ -239,7 +239,7 @@ class Runner:
         # In a fixed order, so that what the cache drops does not depend on that of a set.
         sentences = sorted(set(sentences))
         found = {sentence: known for sentence in sentences if (known := self._sentences.get(sentence))}
-        missing = sorted(set(sentences) - found.keys(), key=lambda one: (len(one), one))
+        missing = sorted((one for one in sentences if one not in found), key=lambda one: (len(one), one))
         with self.stages.time("sentence encoding"):
             names = [f"sentence {one!r}" for one in missing]
             features = self._encoded("encode_sentences", missing, names, self._sentence_batch)

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -137,14 +138,22 @@ def _instance(
     return Instance(where, located.image, caption, unique, findings, image.study_id, image.patient_id, image.split)
 
 
-def parse_document(file: Path) -> Document:
-    """The parts of a COCO file, with ids that are unique and references that exist."""
+_Content = TypeVar("_Content", bound=BaseModel)
+
+
+def read_model(file: Path, model: type[_Content]) -> _Content:
+    """A JSON file as a pydantic model; raises :class:`WronglungError` naming the file and the first fault in it."""
     try:
-        document = Document.model_validate(parse_json(read_text(file)))
+        return model.model_validate(parse_json(read_text(file)))
     except ValidationError as error:
         raise WronglungError(f"{file}: {first_fault(error, 'the document')}") from error
     except ValueError as error:
         raise WronglungError(f"{file}: not valid JSON ({error})") from error
+
+
+def parse_document(file: Path) -> Document:
+    """The parts of a COCO file, with ids that are unique and references that exist."""
+    document = read_model(file, Document)
     lists: list[tuple[str, Sequence[ImageEntry | CategoryEntry | AnnotationEntry]]] = [
         ("images", document.images),
         ("categories", document.categories),

@@ -26,15 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ..anatomy import REGIONS, findings_named, parent_lung, regions_named
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
-from .coco import corners
-from .jsonl import first_fault
+from .coco import corners, read_model
 from .prose import split_sentences
-from .rules import Ledger, check_box, image_ids, open_image, parse_json, read_text
+from .rules import Ledger, check_box, image_ids, open_image, read_text
 
 _LUNGS = ("right lung", "left lung")
 _ZONES = ("upper lung zone", "mid lung zone", "lower lung zone")
@@ -115,12 +114,7 @@ def _locate(root: Path) -> Path:
 
 
 def _parse(file: Path) -> Document:
-    try:
-        document = Document.model_validate(parse_json(read_text(file)))
-    except ValidationError as error:
-        raise WronglungError(f"{file}: {first_fault(error, 'the document')}") from error
-    except ValueError as error:
-        raise WronglungError(f"{file}: not valid JSON ({error})") from error
+    document = read_model(file, Document)
     seen: set[int] = set()
     for at, entry in enumerate(document.images):
         if entry.id in seen:
