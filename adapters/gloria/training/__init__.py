@@ -1,0 +1,1 @@
+"""Training GLoRIA: its losses, the paper's variants, and one trainer for all of them."""
