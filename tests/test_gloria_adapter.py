@@ -353,6 +353,7 @@ class TestCard:
             "intensity": "minmax",
             "local_similarity": "fork-eval",
             "temp1": 4.0,
+            "cleaning": "released",
             "dtype": "float32",
             "vocabulary": file_digest(tiny_bert / "vocab.txt"),
             "no_attention_vector": True,

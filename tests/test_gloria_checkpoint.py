@@ -22,7 +22,6 @@ import torch
 
 from wronglung.adapters.gloria.checkpoint import architecture, build_network, file_digest, read_weights
 from wronglung.adapters.gloria.inert_pickle import Inert, InertFile, StoredTensor
-from wronglung.adapters.gloria.network import ResNetShape
 from wronglung.adapters.gloria.text import find_bert
 from wronglung.benchmark.errors import WronglungError
 
@@ -65,7 +64,7 @@ def test_every_format_gives_the_network(write: Write, tiny_weights: Weights, tin
 
 def test_the_architecture_is_read_from_the_tensors(tiny_weights: Weights) -> None:
     shape = architecture(tiny_weights, Path("x"))
-    assert shape.resnet == ResNetShape((1, 1, 1, 1), bottleneck=False)
+    assert (shape.blocks, shape.bottleneck, shape.width) == ((1, 1, 1, 1), False, 64)
     assert (shape.dimensions, shape.vocabulary, shape.bert_layers, shape.bert_intermediate) == (16, 19, 4, 24)
     assert shape.no_attention
     assert not architecture({k: v for k, v in tiny_weights.items() if k != "no_attn_vec"}, Path("x")).no_attention

@@ -174,7 +174,7 @@ class TestSentences:
         close(torch.stack(states), expected["hidden_states_sel"])
 
         sentences = [one["text"] for one in json.loads((golden / "inputs.json").read_text())["sentences"]]
-        captions = Captions(golden / "bert" / "vocab.txt")(sentences)
+        captions = Captions.read(golden / "bert" / "vocab.txt")(sentences)
         words = word_weights(captions, average=False) @ pieces
         slots = expected["text_emb_l"].transpose(0, 2, 1)
         close(words, slots[:, : words.shape[1]])

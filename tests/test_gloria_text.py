@@ -19,7 +19,7 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "left", "lung", "pne
 @pytest.fixture
 def captions(tmp_path: Path) -> Captions:
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    return Captions(tmp_path / "vocab.txt")
+    return Captions.read(tmp_path / "vocab.txt")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_golden_captions_come_out_exactly(golden: Path) -> None:
     expected = json.loads((golden / "preprocess.json").read_text())["sentences"]
     arrays = np.load(golden / "preprocess.npz")
     ids, mask, words = (arrays[name] for name in ("caption_ids", "attention_mask", "piece_to_word"))
-    for index, made in enumerate(Captions(golden / "bert" / "vocab.txt")(sentences)):
+    for index, made in enumerate(Captions.read(golden / "bert" / "vocab.txt")(sentences)):
         padding = MAX_PIECES - len(made.ids)
         assert list(made.pieces) == expected[index]["tokens"]
         np.testing.assert_array_equal([*made.ids, *[0] * padding], ids[index])
@@ -164,4 +164,4 @@ class TestFindingTheVocabulary:
     def test_a_file_that_is_no_vocabulary(self, tmp_path: Path) -> None:
         (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\nword\n")
         with pytest.raises(WronglungError, match=r"is no BERT vocabulary; it has no \[SEP\]"):
-            Captions(tmp_path / "vocab.txt")
+            Captions.read(tmp_path / "vocab.txt")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -18,7 +18,6 @@ from ...benchmark.protocol import Alignment, Features, Geometry, LoadedImage, Mo
 from ..greyscale import Intensity
 from .attention import (
     LOCAL_SIMILARITIES,
-    TEMPERATURE_ATTENTION,
     LocalSimilarity,
     Tokens,
     global_similarity,
@@ -31,24 +30,10 @@ from .attention import (
     word_similarity,
 )
 from .checkpoint import build_network, file_digest, read_weights
+from .design import Design, Pieces, read_design
 from .network import GloriaNetwork, fold_batch_norms, sentence_vectors, word_weights
 from .preprocessing import geometry, model_input, normalise
 from .text import MAX_PIECES, Caption, Captions, Counts, find_bert
-
-Pieces = Literal["sum", "mean"]
-"""How the pieces of a word become one vector. ``sum`` is the released code's: words of many pieces weigh more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a checkpoint is used; the defaults are what the released code does. See :func:`load`."""
-
-    tokens: Tokens = "cls+words"
-    pieces: Pieces = "sum"
-    intensity: Intensity = "as-is"
-    local_similarity: LocalSimilarity = "fork-eval"
-    temp1: float = TEMPERATURE_ATTENTION
-
 
 _TOKENS_IN_WORDS: dict[Tokens, str] = {
     "cls+words": "[CLS] and words, less one last word for each [UNK] (released code)",
@@ -60,20 +45,21 @@ def load(
     checkpoint: Path,
     bert: str | None = None,
     name: str = "gloria",
-    tokens: Tokens = "cls+words",
-    pieces: Pieces = "sum",
-    intensity: Intensity = "as-is",
-    local_similarity: LocalSimilarity = "fork-eval",
-    temp1: float = TEMPERATURE_ATTENTION,
-    trained_on: str = "",
+    tokens: Tokens | None = None,
+    pieces: Pieces | None = None,
+    intensity: Intensity | None = None,
+    local_similarity: LocalSimilarity | None = None,
+    temp1: float | None = None,
+    trained_on: str | None = None,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Gloria:
-    """A GLoRIA checkpoint as a dual encoder. The defaults are what the released code does.
+    """A GLoRIA checkpoint as a dual encoder. The defaults are what the checkpoint says, or else the released code does.
 
-    ``checkpoint``: a released Lightning file, a torch state dict with the same names, or safetensors. ``bert``: a
-    folder with the ``vocab.txt`` and ``config.json`` of its text tower, or the name of a model on the Hugging Face hub
-    (default: Bio_ClinicalBERT). ``name``: on the leaderboard.
+    ``checkpoint``: a released Lightning file, a torch state dict with the same names, or safetensors; those of
+    ``wronglung train`` say all that follows themselves. ``bert``: a folder with the ``vocab.txt`` and ``config.json``
+    of its text tower, or the name of a model on the Hugging Face hub (default: Bio_ClinicalBERT). ``name``: on the
+    leaderboard.
 
     ``tokens``, which a sentence's map is made of and averaged over: ``cls+words`` ([CLS] and the words, less one last
     word for each unknown one) or ``words`` (all words, nothing else). ``pieces``, how word pieces make a word: ``sum``
@@ -94,38 +80,63 @@ def load(
 
     Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
     """
-    if not 0 < temp1 < float("inf"):
+    if temp1 is not None and not 0 < temp1 < float("inf"):
         raise WronglungError(f"temp1={temp1}: must be positive and finite")
-    files = find_bert(bert)
-    weights = read_weights(checkpoint)
-    network = build_network(weights, files, checkpoint)
-    captions = Captions(files.vocabulary)
-    rows = network.text_encoder.model.config.vocab_size
-    if captions.size != rows:
-        raise WronglungError(
-            f"{files.vocabulary}: has {captions.size} pieces, but the checkpoint {checkpoint} has vectors for {rows}; "
-            "give the BERT that the checkpoint was trained with (--model-arg bert=FOLDER)"
-        )
-    options = Options(tokens, pieces, intensity, local_similarity, temp1)
+    network, captions, design = _read(checkpoint, bert)
+    asked: dict[str, Any] = {
+        "tokens": tokens, "pieces": pieces, "intensity": intensity, "local_similarity": local_similarity,
+        "temp1": temp1,
+    }  # fmt: skip
+    if trained_on is not None:
+        asked["trained_on"] = tuple(source.strip() for source in trained_on.split(",") if source.strip())
+    design = design.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    frame = design.frame
+    enlarged = "" if frame.inner == frame.crop else f"; inside the network enlarged to {frame.inner} × {frame.inner}"
     card = ModelCard(
         name=name,
         saliency_method="word-region attention (softmax over words, then over regions), mean over words",
         map_kind="distribution",
-        tokens=_TOKENS_IN_WORDS[tokens],
+        tokens=_TOKENS_IN_WORDS[design.tokens],
         checkpoint=file_digest(checkpoint),
         preprocessing=(
-            f"8-bit grey, intensity {intensity}, longer side to 256 by area averaging, zero padding to 256 × 256, "
-            "centre 224 × 224, to [-1, 1]; inside the network enlarged to 299 × 299"
+            f"8-bit grey, intensity {design.intensity}, longer side to {frame.longer_side} by area averaging, zero "
+            f"padding to {frame.longer_side} × {frame.longer_side}, centre {frame.crop} × {frame.crop}, to [-1, 1]"
+            f"{enlarged}"
         ),
-        pretraining_sources=tuple(source.strip() for source in trained_on.split(",") if source.strip()),
+        pretraining_sources=design.trained_on,
         settings={
-            **asdict(options),
+            **{key: getattr(design, key) for key in _SETTINGS},
             "dtype": str(dtype).removeprefix("torch."),
             "vocabulary": captions.digest,
             "no_attention_vector": network.no_attn_vec is not None,
         },
     )
-    return Gloria(network, captions, card, options, torch.device(device), dtype)
+    return Gloria(network, captions, card, design, torch.device(device), dtype)
+
+
+_SETTINGS = ("tokens", "pieces", "intensity", "local_similarity", "temp1", "cleaning")
+
+
+def _read(checkpoint: Path, bert: str | None) -> tuple[GloriaNetwork, Captions, Design]:
+    weights = read_weights(checkpoint)
+    own = read_design(checkpoint)
+    if own is not None:
+        if bert is not None:
+            raise WronglungError(f"checkpoint {checkpoint}: carries its own vocabulary; leave bert={bert!r} out")
+        design, vocabulary = own
+        captions, source = Captions(vocabulary, f"checkpoint {checkpoint}", design.cleaning), f"checkpoint {checkpoint}"
+        network = build_network(weights, design.bert, checkpoint, design.stem, design.inner)
+    else:
+        files = find_bert(bert)
+        design, captions, source = Design(), Captions.read(files.vocabulary), str(files.vocabulary)
+        network = build_network(weights, files, checkpoint)
+    rows = network.text_encoder.model.config.vocab_size
+    if captions.size != rows:
+        raise WronglungError(
+            f"{source}: has {captions.size} pieces, but the checkpoint {checkpoint} has vectors for {rows}; "
+            "give the BERT that the checkpoint was trained with (--model-arg bert=FOLDER)"
+        )
+    return network, captions, design
 
 
 class Gloria:
@@ -141,14 +152,14 @@ class Gloria:
         network: GloriaNetwork,
         captions: Captions,
         card: ModelCard,
-        options: Options | None = None,
+        design: Design | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Takes ``network`` over: it is folded, moved and cast in place."""
         self.card = card
         self._captions = captions
-        self._options = options or Options()
+        self._design = design or Design()
         self._device = device or torch.device("cpu")
         network = network.eval().to(torch.promote_types(dtype, torch.float32))
         vector = network.no_attn_vec
@@ -169,10 +180,11 @@ class Gloria:
 
     def _encode_batch(self, images: Sequence[LoadedImage]) -> list[Features]:
         geometries, levels = [], []
+        frame = self._design.frame
         for image in images:
             try:
-                geometries.append(geometry(*image.pixels.size))
-                levels.append(torch.tensor(model_input(image.pixels, self._options.intensity)))
+                geometries.append(geometry(*image.pixels.size, frame))
+                levels.append(torch.tensor(model_input(image.pixels, self._design.intensity, frame)))
             except ValueError as error:
                 raise WronglungError(f"image {image.id}: {error}") from error
         pixels = normalise(torch.stack(levels).to(self._device))
@@ -193,7 +205,7 @@ class Gloria:
         captions = self._captions(sentences)
         lengths: dict[int, list[int]] = {}
         for index, (caption, sentence) in enumerate(zip(captions, sentences, strict=True)):
-            if self._options.local_similarity == "official-eval" and caption.counts.characters >= MAX_PIECES:
+            if self._design.local_similarity == "official-eval" and caption.counts.characters >= MAX_PIECES:
                 raise WronglungError(
                     "local_similarity='official-eval' counts characters and is not defined above "
                     f"{MAX_PIECES - 1} of them; choose another for {sentence!r}"
@@ -210,7 +222,7 @@ class Gloria:
         """Encode captions of equal length in pieces."""
         ids = torch.tensor([caption.ids for caption in captions], device=self._device)
         vectors = self._network.text_encoder(ids)
-        words = word_weights(captions, average=self._options.pieces == "mean").to(vectors) @ vectors
+        words = word_weights(captions, average=self._design.pieces == "mean").to(vectors) @ vectors
         return [
             Features(
                 {
@@ -231,8 +243,8 @@ class Gloria:
         [SEP], or where a measure leaves that out, too, the least value that one word can have.
         """
         counts = [Counts(*item.tensors["counts"].tolist()) for item in sentences]
-        in_map = [saliency_slots(self._options.tokens, count) for count in counts]
-        in_similarity = [LOCAL_SIMILARITIES[self._options.local_similarity].slots(count) for count in counts]
+        in_map = [saliency_slots(self._design.tokens, count) for count in counts]
+        in_similarity = [LOCAL_SIMILARITIES[self._design.local_similarity].slots(count) for count in counts]
         words = pad_sequence([item.tensors["words"].to(self._device) for item in sentences], batch_first=True)
         width = max(words.shape[1], *(stop for _, stop in in_map + in_similarity))
         words = functional.pad(words, (0, 0, 0, width - words.shape[1]))
@@ -243,12 +255,12 @@ class Gloria:
 
         logits = words @ regions.transpose(1, 2)
         counted = slot_mask(in_map, width).to(self._device)
-        attention = word_region_attention(logits, counted, self._options.temp1)
+        attention = word_region_attention(logits, counted, self._design.temp1)
         saliency = mean_over_words(attention, counted)
         if in_similarity != in_map:
             counted = slot_mask(in_similarity, width).to(self._device)
-            attention = word_region_attention(logits, counted, self._options.temp1)
-        local = local_similarity(word_similarity(words, regions, attention), counted, self._options.local_similarity)
+            attention = word_region_attention(logits, counted, self._design.temp1)
+        local = local_similarity(word_similarity(words, regions, attention), counted, self._design.local_similarity)
 
         weight = None
         if self._no_region is not None:

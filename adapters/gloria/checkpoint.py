@@ -23,7 +23,8 @@ from transformers import BertConfig
 
 from ...benchmark.errors import WronglungError
 from .inert_pickle import Inert, InertFile, StoredTensor
-from .network import GloriaNetwork, ResNetShape
+from .network import GloriaNetwork, ResNetShape, Stem
+from .preprocessing import RELEASED
 from .text import MAX_PIECES, BertFiles
 
 Weights = dict[str, torch.Tensor]
@@ -130,11 +131,39 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+class BertSettings(BaseModel):
+    """What matters of a BERT's ``config.json``."""
+
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    intermediate_size: int | None = None
+    max_position_embeddings: int | None = None
+    type_vocab_size: int | None = None
+    vocab_size: int | None = None
+    num_attention_heads: PositiveInt | None = None
+    hidden_act: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
+    layer_norm_eps: PositiveFloat = 1e-12
+
+    @classmethod
+    def read(cls, file: Path | None) -> BertSettings:
+        """Those of a file; of no file, the defaults. Raises :class:`WronglungError` for a file that is none."""
+        if file is None:
+            return cls()
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise WronglungError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """What the tensors of a checkpoint say about the network."""
 
-    resnet: ResNetShape
+    blocks: tuple[int, int, int, int]
+    bottleneck: bool
+    width: int
     dimensions: int
     vocabulary: int
     bert_layers: int
@@ -175,9 +204,9 @@ def architecture(weights: Mapping[str, torch.Tensor], path: Path) -> Architectur
             f"captions need {MAX_PIECES}"
         )
     return Architecture(
-        resnet=ResNetShape(
-            (blocks(1), blocks(2), blocks(3), blocks(4)), "img_encoder.model.layer1.0.conv3.weight" in weights
-        ),
+        blocks=(blocks(1), blocks(2), blocks(3), blocks(4)),
+        bottleneck="img_encoder.model.layer1.0.conv3.weight" in weights,
+        width=size("img_encoder.model.conv1.weight", 0),
         dimensions=dimensions,
         vocabulary=size(f"{_BERT}embeddings.word_embeddings.weight", 0),
         bert_layers=_count(weights, rf"{re.escape(_BERT)}encoder\.layer\.(\d+)\."),
@@ -192,17 +221,20 @@ def _count(weights: Mapping[str, torch.Tensor], pattern: str) -> int:
     return len({found[1] for key in weights if (found := re.match(pattern, key))})
 
 
-def bert_config(shape: Architecture, bert: BertFiles, path: Path) -> BertConfig:
+def bert_config(shape: Architecture, bert: BertFiles | BertSettings, path: Path) -> BertConfig:
     """The configuration of the text tower: sizes from the checkpoint, the rest from ``config.json``.
 
     Only the number of heads, the activation and the layer norms' epsilon come from the file; without one they are one
     head per 64 dimensions, GELU and 1e-12, as in every published BERT. Raises :class:`WronglungError` where file and
     checkpoint disagree.
     """
-    told = _ConfigFile() if bert.config is None else _read_config(bert.config)
+    if isinstance(bert, BertSettings):
+        told, source, file = bert, str(path), path
+    else:
+        told, source, file = BertSettings.read(bert.config), bert.source, bert.config or path
     heads = told.num_attention_heads or max(1, shape.dimensions // _HEAD_SIZE)
     if shape.dimensions % heads:
-        raise WronglungError(f"{bert.source}: {heads} attention heads do not divide {shape.dimensions} dimensions")
+        raise WronglungError(f"{source}: {heads} attention heads do not divide {shape.dimensions} dimensions")
     config = BertConfig(
         hidden_size=shape.dimensions,
         num_hidden_layers=shape.bert_layers,
@@ -217,42 +249,26 @@ def bert_config(shape: Architecture, bert: BertFiles, path: Path) -> BertConfig:
     for key, value in told.model_dump(exclude_none=True).items():
         if getattr(config, key) != value:
             raise WronglungError(
-                f"{bert.config}: {key} is {value}, but the checkpoint {path} has {getattr(config, key)}; "
+                f"{file}: {key} is {value}, but the checkpoint {path} has {getattr(config, key)}; "
                 "give the BERT that the checkpoint was trained with (--model-arg bert=FOLDER)"
             )
     return config
 
 
-class _ConfigFile(BaseModel):
-    """What matters of a BERT's ``config.json``."""
-
-    hidden_size: int | None = None
-    num_hidden_layers: int | None = None
-    intermediate_size: int | None = None
-    max_position_embeddings: int | None = None
-    type_vocab_size: int | None = None
-    vocab_size: int | None = None
-    num_attention_heads: PositiveInt | None = None
-    hidden_act: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
-    layer_norm_eps: PositiveFloat = 1e-12
-
-
-def _read_config(file: Path) -> _ConfigFile:
-    try:
-        return _ConfigFile.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise WronglungError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
-
-
-def build_network(weights: Mapping[str, torch.Tensor], bert: BertFiles, path: Path) -> GloriaNetwork:
+def build_network(
+    weights: Mapping[str, torch.Tensor],
+    bert: BertFiles | BertSettings,
+    path: Path,
+    stem: Stem = "imagenet",
+    inner: int = RELEASED.inner,
+) -> GloriaNetwork:
     """The network with these weights, in float32 and evaluation mode. ``path`` is for messages.
 
     Raises :class:`WronglungError` for keys that are missing, unexpected or of another shape.
     """
     shape = architecture(weights, path)
-    network = GloriaNetwork(shape.resnet, shape.dimensions, bert_config(shape, bert, path), shape.no_attention)
+    resnet = ResNetShape(shape.blocks, shape.bottleneck, shape.width, stem)
+    network = GloriaNetwork(resnet, shape.dimensions, bert_config(shape, bert, path), shape.no_attention, inner)
     expected = {key: tensor for key, tensor in network.state_dict().items() if not _IGNORED.match(key)}
     given = {key: tensor for key, tensor in weights.items() if not _IGNORED.match(key)}
     for problem, keys in (
@@ -262,14 +278,12 @@ def build_network(weights: Mapping[str, torch.Tensor], bert: BertFiles, path: Pa
         if keys:
             first, *others = sorted(keys)
             more = f" (and {len(others)} more)" if others else ""
-            raise WronglungError(
-                f"checkpoint {path}: {problem} {first!r}{more} for a GLoRIA with a {shape.resnet.name}"
-            )
+            raise WronglungError(f"checkpoint {path}: {problem} {first!r}{more} for a GLoRIA with a {resnet.name}")
     for key, tensor in expected.items():
         if given[key].shape != tensor.shape:
             raise WronglungError(
                 f"checkpoint {path}: {key!r} has shape {tuple(given[key].shape)}, "
-                f"a {shape.resnet.name} and BERT of {shape.dimensions} dimensions need {tuple(tensor.shape)}"
+                f"a {resnet.name} and BERT of {shape.dimensions} dimensions need {tuple(tensor.shape)}"
             )
     network.load_state_dict({key: tensor.float() for key, tensor in given.items()}, strict=False)
     return network.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -19,21 +20,26 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import BertConfig, BertModel
 
+from .preprocessing import RELEASED
 from .text import MAX_PIECES, Caption
 
-INPUT_SIDE = 299
-"""Images are enlarged to this side, in pixels, inside the network."""
-
 LAST_LAYERS = 4
-"""How many of BERT's hidden states are summed, counted from the last."""
+"""How many of BERT's hidden states are summed, counted from the last; a BERT of two layers has three."""
+
+Stem = Literal["imagenet", "small"]
+"""What stands before the first stage. ``imagenet``: 7 × 7 convolution of stride 2, then max-pooling of stride 2.
+``small``, for images of some 64 pixels: 3 × 3 convolution of stride 2, no pooling."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResNetShape:
-    """Blocks per stage, and whether a block is a bottleneck of three convolutions (ResNet-50 and deeper)."""
+    """Blocks per stage, whether a block is a bottleneck of three convolutions (ResNet-50 and deeper), the channels of
+    the first stage, and the stem."""
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool
+    width: int = 64
+    stem: Stem = "imagenet"
 
     @property
     def name(self) -> str:
@@ -42,7 +48,8 @@ class ResNetShape:
     @property
     def stage_channels(self) -> tuple[int, int, int, int]:
         factor = 4 if self.bottleneck else 1
-        return 64 * factor, 128 * factor, 256 * factor, 512 * factor
+        first = self.width * factor
+        return first, 2 * first, 4 * first, 8 * first
 
 
 class _Block(nn.Module):
@@ -79,9 +86,12 @@ class ResNet(nn.Module):
 
     def __init__(self, shape: ResNetShape) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1: nn.Module = nn.BatchNorm2d(64)
-        self.layer1 = _stage(shape, 0, inputs=64)
+        pooled = shape.stem == "imagenet"
+        side = 7 if pooled else 3
+        self.conv1 = nn.Conv2d(3, shape.width, side, stride=2, padding=side // 2, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(shape.width)
+        self._pooled = pooled
+        self.layer1 = _stage(shape, 0, inputs=shape.width)
         self.layer2 = _stage(shape, 1, inputs=shape.stage_channels[0])
         self.layer3 = _stage(shape, 2, inputs=shape.stage_channels[1])
         self.layer4 = _stage(shape, 3, inputs=shape.stage_channels[2])
@@ -89,36 +99,42 @@ class ResNet(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the third and of the fourth stage."""
         x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        if self._pooled:
+            x = functional.max_pool2d(x, 3, stride=2, padding=1)
         third = self.layer3(self.layer2(self.layer1(x)))
         return third, self.layer4(third)
 
 
 def _stage(shape: ResNetShape, stage: int, inputs: int) -> nn.Sequential:
     outputs = shape.stage_channels[stage]
-    first = _Block(inputs, 64 << stage, outputs, 1 if stage == 0 else 2, shape.bottleneck)
-    others = (_Block(outputs, 64 << stage, outputs, 1, shape.bottleneck) for _ in range(shape.blocks[stage] - 1))
+    width = shape.width << stage
+    first = _Block(inputs, width, outputs, 1 if stage == 0 else 2, shape.bottleneck)
+    others = (_Block(outputs, width, outputs, 1, shape.bottleneck) for _ in range(shape.blocks[stage] - 1))
     return nn.Sequential(first, *others)
 
 
 class ImageEncoder(nn.Module):
-    def __init__(self, shape: ResNetShape, dimensions: int) -> None:
+    def __init__(self, shape: ResNetShape, dimensions: int, inner: int = RELEASED.inner) -> None:
+        """``inner``: the side in pixels that images are enlarged to inside the network."""
         super().__init__()
+        self._inner = inner
         self.model = ResNet(shape)
         self.local_embedder = nn.Conv2d(shape.stage_channels[2], dimensions, 1, bias=False)
         self.global_embedder = nn.Linear(shape.stage_channels[3], dimensions)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Local [batch, D, rows, columns] and global [batch, D] embeddings of ``pixels`` [batch, 1, 224, 224].
+        """Local [batch, D, rows, columns] and global [batch, D] embeddings of ``pixels`` [batch, 1, side, side].
 
-        The grey channel is used three times. 224 × 224 pixels give 19 × 19 regions.
+        The grey channel is used three times. In the released frame 224 × 224 pixels give 19 × 19 regions.
         """
         weight = self.global_embedder.weight
         pixels = pixels.to(torch.promote_types(pixels.dtype, weight.dtype))
-        pixels = functional.interpolate(
-            pixels, size=(INPUT_SIDE, INPUT_SIDE), mode="bilinear", align_corners=True
-        ).expand(-1, 3, -1, -1)
-        third, fourth = self.model(pixels.to(weight.dtype).contiguous(memory_format=torch.channels_last))
+        if pixels.shape[2:] != (self._inner, self._inner):
+            pixels = functional.interpolate(
+                pixels, size=(self._inner, self._inner), mode="bilinear", align_corners=True
+            )
+        pixels = pixels.expand(-1, 3, -1, -1).to(weight.dtype).contiguous(memory_format=torch.channels_last)
+        third, fourth = self.model(pixels)
         return self.local_embedder(third), self.global_embedder(fourth.mean(dim=(2, 3)))
 
 
@@ -142,9 +158,16 @@ class TextEncoder(nn.Module):
 class GloriaNetwork(nn.Module):
     """Both encoders and, where it was trained, the vector that stands for "no region" [D]."""
 
-    def __init__(self, resnet: ResNetShape, dimensions: int, bert: BertConfig, no_attention: bool) -> None:
+    def __init__(
+        self,
+        resnet: ResNetShape,
+        dimensions: int,
+        bert: BertConfig,
+        no_attention: bool,
+        inner: int = RELEASED.inner,
+    ) -> None:
         super().__init__()
-        self.img_encoder = ImageEncoder(resnet, dimensions)
+        self.img_encoder = ImageEncoder(resnet, dimensions, inner)
         self.text_encoder = TextEncoder(bert)
         self.no_attn_vec = nn.Parameter(torch.zeros(dimensions)) if no_attention else None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from transformers import BertTokenizer
@@ -19,8 +21,15 @@ HUB_NAME = "emilyalsentzer/Bio_ClinicalBERT"
 MAX_PIECES = 97
 """Token slots of a caption, [CLS] and [SEP] included; longer captions are cut, possibly inside a word."""
 
+Cleaning = Literal["released", "plain"]
+"""How a sentence becomes a caption. ``released``: :func:`clean`. ``plain``: :func:`plain`."""
+
+MASK = "[MASK]"
+"""BERT's own mask. The released cleaning turns it into the word "mask"."""
+
 _LIST_MARKER = re.compile(r"[0-9]+\.")
 _RUN = re.compile(r"\w+")
+_RUN_OR_MASK = re.compile(r"\[MASK\]|\w+")
 
 
 def clean(sentence: str) -> str:
@@ -38,6 +47,17 @@ def clean(sentence: str) -> str:
             ascii_runs = (run.encode("ascii", "ignore").decode("ascii") for run in runs)
             kept.append(" ".join(run for run in ascii_runs if run))
     return " ".join(kept)
+
+
+def plain(sentence: str) -> str:
+    """All runs of word characters in lower case, joined by spaces; ``[MASK]`` stays BERT's mask.
+
+    Nothing else is dropped: not numbers, not sentences of one word.
+    """
+    return " ".join(run if run == MASK else run.lower() for run in _RUN_OR_MASK.findall(sentence))
+
+
+CLEANING: dict[Cleaning, Callable[[str], str]] = {"released": clean, "plain": plain}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,28 +143,36 @@ def _from_hub(repository: str, file: str) -> Path | None:
 class Captions:
     """Makes captions with one vocabulary (lower-case WordPiece).
 
-    ``vocabulary`` is a ``vocab.txt``: one piece a line, its id the line's number. ``size`` is the number of its
-    pieces, ``digest`` its SHA-256. Raises :class:`WronglungError` for a file without BERT's special pieces.
+    ``content`` is that of a ``vocab.txt``: one piece a line, its id the line's number. ``size`` is the number of its
+    pieces, ``digest`` its SHA-256; ``source`` names it in messages. Raises :class:`WronglungError` for a vocabulary
+    without BERT's special pieces.
     """
 
-    def __init__(self, vocabulary: Path) -> None:
-        content = vocabulary.read_bytes()
+    def __init__(self, content: bytes, source: str, cleaning: Cleaning = "released") -> None:
         pieces = content.decode("utf-8", "replace").removesuffix("\n").split("\n")
         missing = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"} - {piece.strip() for piece in pieces}
         if missing:
-            raise WronglungError(f"{vocabulary}: is no BERT vocabulary; it has no {', '.join(sorted(missing))}")
+            raise WronglungError(f"{source}: is no BERT vocabulary; it has no {', '.join(sorted(missing))}")
         self.size = len(pieces)
         self.digest = hashlib.sha256(content).hexdigest()
-        # The file's path is given by position: its keyword differs between versions of transformers, which ignore
-        # an unknown one and then know no words.
-        self._tokenizer = BertTokenizer(str(vocabulary), do_lower_case=True)
+        self._clean = CLEANING[cleaning]
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "vocab.txt"
+            file.write_bytes(content)
+            # The file's path is given by position: its keyword differs between versions of transformers, which ignore
+            # an unknown one and then know no words.
+            self._tokenizer = BertTokenizer(str(file), do_lower_case=True)
+
+    @classmethod
+    def read(cls, vocabulary: Path, cleaning: Cleaning = "released") -> Captions:
+        return cls(vocabulary.read_bytes(), str(vocabulary), cleaning)
 
     def __call__(self, sentences: Sequence[str]) -> list[Caption]:
         """One caption per sentence. A sentence may come out empty: [CLS] and [SEP] alone."""
         if not sentences:
             return []
         encoded = self._tokenizer(
-            [clean(sentence) for sentence in sentences], truncation=True, max_length=MAX_PIECES, padding=False
+            [self._clean(sentence) for sentence in sentences], truncation=True, max_length=MAX_PIECES, padding=False
         )
         return [self._caption(ids, sentence) for ids, sentence in zip(encoded["input_ids"], sentences, strict=True)]
 
