@@ -1,7 +1,7 @@
 """Word-region attention and the similarities that GLoRIA's code derives from it.
 
-Everything works on matched pairs: row b of one tensor belongs to row b of the other. A pair has R regions (row-major)
-and W word slots: [CLS], the words, [SEP], then zero vectors.
+Row b of one tensor belongs to row b of the other, unless a function compares all with all. A pair has R regions
+(row-major) and W word slots: [CLS], the words, [SEP], then zero vectors.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ LocalSimilarity = Literal[
 
 TEMPERATURE_ATTENTION = 4.0
 _TEMPERATURE_COSINE = 5.0
-_TEMPERATURE_LOSS = 10.0
-_EPSILON = 1e-8
+TEMPERATURE_LOSS = 10.0
+EPSILON = 1e-8
+"""Least product of two lengths that a cosine divides by."""
 
 
 def saliency_slots(tokens: Tokens, counts: Counts) -> Slots:
@@ -55,10 +56,10 @@ LOCAL_SIMILARITIES: dict[LocalSimilarity, _Similarity] = {
     "max-words-sep": _Similarity(lambda n: (1, 1 + n.loss_slots), "max", 1.0),
     # What the local training loss compares, and the same with the mean over words in place of the sum, which does
     # not grow with the length of the sentence.
-    "loss-sum": _Similarity(lambda n: (0, n.loss_slots), "sum", _TEMPERATURE_LOSS),
-    "loss-mean": _Similarity(lambda n: (0, n.loss_slots), "mean", _TEMPERATURE_LOSS),
+    "loss-sum": _Similarity(lambda n: (0, n.loss_slots), "sum", TEMPERATURE_LOSS),
+    "loss-mean": _Similarity(lambda n: (0, n.loss_slots), "mean", TEMPERATURE_LOSS),
     # The official retrieval class: [CLS] and the first word are skipped, [SEP] is in.
-    "official-retriever": _Similarity(lambda n: (2, 1 + n.loss_slots), "sum", _TEMPERATURE_LOSS),
+    "official-retriever": _Similarity(lambda n: (2, 1 + n.loss_slots), "sum", TEMPERATURE_LOSS),
 }
 
 
@@ -69,35 +70,44 @@ def slot_mask(slots: list[Slots], width: int) -> torch.Tensor:
     return (at >= bounds[:, :1]) & (at < bounds[:, 1:])
 
 
-def word_region_attention(logits: torch.Tensor, counted: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Attention of each word over the regions, [pairs, W, R]; the map of a counted word sums to 1.
+def word_shares(logits: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """How the counted words share each region: a softmax over words of ``logits`` [..., W, R], 0 for other slots.
 
-    ``logits`` [pairs, W, R] are the dot products of words and regions, ``counted`` [pairs, W] the words that exist.
-    Two softmaxes: over the counted words in each region, then, times ``temperature``, over the regions for each word.
-    So no two regions of a map differ by more than a factor of exp(temperature), and the map of a pair with one
-    counted word is uniform. Rows of words that are not counted are uniform and mean nothing.
+    ``counted`` is bool [..., W]; leading dimensions broadcast.
     """
-    over_words = logits.masked_fill(~counted[:, :, None], -torch.inf).softmax(dim=1)
-    return (over_words * temperature).softmax(dim=2)
+    # Adding minus infinity is several times as fast as filling it in where a mask says so.
+    excluded = torch.zeros_like(counted, dtype=logits.dtype).masked_fill(~counted, -torch.inf)
+    return (logits + excluded[..., None]).softmax(dim=-2)
+
+
+def word_region_attention(logits: torch.Tensor, counted: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Attention of each word over the regions, [..., W, R]; the map of a counted word sums to 1.
+
+    ``logits`` [..., W, R] are the dot products of words and regions, ``counted`` [..., W] the words that exist;
+    leading dimensions broadcast. Two softmaxes: over the counted words in each region, then, times ``temperature``,
+    over the regions for each word. So no two regions of a map differ by more than a factor of exp(temperature), and the
+    map of a pair with one counted word is uniform. Rows of words that are not counted are uniform and mean nothing.
+    """
+    return (word_shares(logits, counted) * temperature).softmax(dim=-1)
 
 
 def mean_over_words(attention: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """The sentence's map [pairs, R]: the mean over its counted words of [pairs, W, R]."""
+    """The sentence's map [..., R]: the mean over its counted words [..., W] of [..., W, R]."""
     weights = counted.to(attention.dtype)
     # A cumulative sum adds one word after the other, so that zeros behind a sentence cannot change its rounding.
-    total = (attention * weights[:, :, None]).cumsum(dim=1)[:, -1]
-    return total / weights.sum(dim=1, keepdim=True)
+    total = (attention * weights[..., None]).cumsum(dim=-2)[..., -1, :]
+    return total / weights.sum(dim=-1, keepdim=True)
 
 
 def word_similarity(words: torch.Tensor, regions: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """Cosine [pairs, W] of each word [pairs, W, D] with its context: the regions [pairs, R, D] that it attends to."""
+    """Cosine [..., W] of each word [..., W, D] with its context: the regions [..., R, D] that it attends to."""
     contexts = attention @ regions
-    lengths: torch.Tensor = torch.linalg.vector_norm(words, dim=2) * torch.linalg.vector_norm(contexts, dim=2)
-    return (words * contexts).sum(dim=2) / lengths.clamp(min=_EPSILON)
+    lengths: torch.Tensor = torch.linalg.vector_norm(words, dim=-1) * torch.linalg.vector_norm(contexts, dim=-1)
+    return (words * contexts).sum(dim=-1) / lengths.clamp(min=EPSILON)
 
 
 def local_similarity(cosines: torch.Tensor, counted: torch.Tensor, method: LocalSimilarity) -> torch.Tensor:
-    """One similarity per pair [pairs] of word cosines [pairs, W], over the counted words.
+    """One similarity per pair [...] of word cosines [..., W], over the counted words; leading dimensions broadcast.
 
     factor · log of the maximum, the sum or the mean over words of exp(5 · cosine). A pair without a counted word gets
     factor · (-5), the least that one word can give (the released code: minus infinity).
@@ -105,17 +115,17 @@ def local_similarity(cosines: torch.Tensor, counted: torch.Tensor, method: Local
     kind = LOCAL_SIMILARITIES[method]
     scores = (_TEMPERATURE_COSINE * cosines).masked_fill(~counted, -torch.inf)
     if kind.over_words == "max":
-        pooled = scores.amax(dim=1)
+        pooled = scores.amax(dim=-1)
     else:
-        pooled = scores.logsumexp(dim=1)
+        pooled = scores.logsumexp(dim=-1)
         if kind.over_words == "mean":
-            pooled = pooled - counted.sum(dim=1).clamp(min=1).to(pooled.dtype).log()
-    return kind.factor * pooled.masked_fill(~counted.any(dim=1), -_TEMPERATURE_COSINE)
+            pooled = pooled - counted.sum(dim=-1).clamp(min=1).to(pooled.dtype).log()
+    return kind.factor * pooled.masked_fill(~counted.any(dim=-1), -_TEMPERATURE_COSINE)
 
 
 def global_similarity(images: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
     """Cosine [pairs] of global embeddings, both [pairs, D]."""
-    return functional.cosine_similarity(images, sentences, dim=1, eps=_EPSILON)
+    return functional.cosine_similarity(images, sentences, dim=1, eps=EPSILON)
 
 
 def global_similarity_matrix(images: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
