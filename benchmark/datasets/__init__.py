@@ -15,6 +15,14 @@ CATALOGUE = {
     "covid-lungs": Entry(
         "wronglung.benchmark.datasets.covid_lungs:read", "public chest films with lung boxes and free-text notes"
     ),
+    "imagenome-gold": Entry(
+        "wronglung.benchmark.datasets.imagenome:read_gold",
+        "Chest ImaGenome, annotated by radiologists; needs MIMIC-CXR-JPG",
+    ),
+    "imagenome-silver": Entry(
+        "wronglung.benchmark.datasets.imagenome:read_silver",
+        "Chest ImaGenome, annotated by machine; needs MIMIC-CXR-JPG",
+    ),
     "jsonl": Entry("wronglung.benchmark.datasets.jsonl:read", "one instance a line, boxes and findings inline"),
     "coco": Entry("wronglung.benchmark.datasets.coco:read", "COCO-style JSON with captions"),
 }

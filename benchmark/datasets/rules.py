@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,6 +28,7 @@ Reason = Literal[
     "box_outside_image",
     "category_missing",  # a box that does not say what it shows
     "duplicate_row",  # repaired: said twice, counted once
+    "image_in_gold_set",  # a film of a gold patient, which the silver set must not be evaluated or trained on
     "image_missing",
     "image_unreadable",
     "metadata_missing",  # an image without a row in the table of images
@@ -33,6 +36,8 @@ Reason = Literal[
     "no_valid_box",  # a sentence whose boxes were all dropped
     "path_outside_root",
     "region_without_box",  # a sentence about a region that has no box on the image
+    "scene_graph_missing",
+    "scene_graph_unreadable",
     "sentence_without_annotation",  # a sentence that is tied to no box
     "sentence_without_region",  # a sentence that names no region
     "size_mismatch",  # repaired (scaled) when the image was shrunk as a whole; else dropped
@@ -41,6 +46,7 @@ Reason = Literal[
 """Why something was left out or repaired."""
 
 _MAX_JSON_BYTES = 1 << 30
+_PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*")  # most paths; no part of it can lead upwards
 _IMAGE_SUFFIXES = (".dcm", ".jpg", ".jpeg", ".png")
 _UPPER_SUFFIXES = tuple(suffix.upper() for suffix in _IMAGE_SUFFIXES)
 
@@ -145,7 +151,7 @@ def open_image(
     not turn it. ``frame`` is the (width, height) that the dataset announces; a differing size is reported, and the
     image left out unless it has the same shape.
     """
-    path = _below(root, folder, relative)
+    path = below(root, folder, relative)
     if path is None:
         ledger.drop("path_outside_root", image_id, relative)
         return None
@@ -181,19 +187,20 @@ def open_image(
     return ImageRef(image_id, path, *size)
 
 
-def _below(root: Path, folder: str, relative: str) -> Path | None:
+def below(root: Path, folder: str, relative: str) -> Path | None:
     """The path of a file below root, or None where it leads out of it: absolute, "..", a link to elsewhere."""
-    if "\0" in relative:
-        return None
-    for flavour in (PurePosixPath(relative), PureWindowsPath(relative)):
-        if flavour.anchor or ".." in flavour.parts:
+    if not _PLAIN_PATH.fullmatch(relative):
+        if "\0" in relative:
             return None
+        for flavour in (PurePosixPath(relative), PureWindowsPath(relative)):
+            if flavour.anchor or ".." in flavour.parts:
+                return None
     path = root / folder / relative
     try:
-        path.resolve().relative_to(root.resolve())
-    except (ValueError, OSError, RuntimeError):
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    except (ValueError, OSError):
         return None
-    return path
+    return path if inside else None
 
 
 def read_text(path: Path) -> str:

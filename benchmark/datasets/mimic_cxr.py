@@ -1,0 +1,177 @@
+"""The film tree of MIMIC-CXR-JPG: where the films of a study are, and how large they are.
+
+::
+
+    mimic-cxr-jpg/2.1.0/
+      mimic-cxr-2.0.0-metadata.csv.gz          dicom_id, Rows, Columns, ...
+      mimic-cxr-2.0.0-split.csv.gz             dicom_id, split (train, validate, test)
+      files/p10/p10000001/s50000001/<image id>.jpg
+
+Tables may be unzipped. A film may be a ``.png`` of the same name instead, for example a lossless copy or a shrunk one. A
+copy that was shrunk as a whole is fine where the size of the original is known from the metadata.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import WronglungError
+from ..instances import ImageRef
+from .rules import Ledger, bare_id, open_image
+from .tables import read_table
+
+Size = tuple[int, int]
+
+_SUFFIXES = (".jpg", ".png")
+_PATIENT_GROUP = re.compile(r"p\d\d")
+# Folders of a release that are large and hold no release.
+_LEAVES = re.compile(r"p\d\d.*|scene_graph|gold_dataset|silver_dataset|\..*")
+_MAX_FOLDERS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class FilmTree:
+    """``files`` is the folder of p10, p11, ...; ``tables`` are the folders in which the release's tables may be."""
+
+    files: Path
+    tables: tuple[Path, ...]
+
+    def table(self, name: str) -> Path | None:
+        """The table ``mimic-cxr-2.0.0-<name>``, gzipped or not, or None where the release has none."""
+        for folder in self.tables:
+            found = sorted(folder.glob(f"mimic-cxr-*-{name}.csv.gz")) + sorted(folder.glob(f"mimic-cxr-*-{name}.csv"))
+            if found:
+                return found[0]
+        return None
+
+    def open(
+        self, image_id: str, study_id: str, patient_id: str, frame: Size | None, ledger: Ledger
+    ) -> ImageRef | None:
+        """A film with the size of its file, or None when it was left out (the ledger says why).
+
+        ``frame`` is the film's original size (width, height) where it is known.
+        """
+        stem = f"p{patient_id[:2]}/p{patient_id}/s{study_id}/{image_id}"
+        relative = stem + _SUFFIXES[0]
+        if ".." not in stem and "\0" not in stem:
+            relative = next((stem + one for one in _SUFFIXES if os.path.exists(f"{self.files}/{stem}{one}")), relative)  # noqa: PTH110
+        return open_image(self.files, relative, image_id, ledger, frame=frame)
+
+
+def find_films(root: Path, images: Path | None, beside: Path) -> FilmTree:
+    """The film tree of ``images``, or else the one in ``root`` or beside the folder ``beside`` and its parents.
+
+    Raises :class:`WronglungError` saying where was looked.
+    """
+    if images is None:
+        trees = _film_trees(root) or [tree for one in neighbours(beside, "mimic") for tree in _film_trees(one)]
+        if trees:
+            return trees[0]
+        raise WronglungError(
+            f"{root}: no films found; looked for MIMIC-CXR-JPG (files/p10/...) in this folder and beside {beside}; "
+            "put both collections into one folder, or name the folder of films with the argument images"
+        )
+    images = images.expanduser()
+    trees = _film_trees(images)
+    if not trees:
+        what = "holds no films under files/p10/... or p10/..." if images.is_dir() else "is not a folder"
+        raise WronglungError(f"{images}: {what}; images is a folder as in MIMIC-CXR-JPG")
+    # A shrunk copy rarely comes with the tables that say how large the films were.
+    more = [*_film_trees(root), *(tree for one in neighbours(beside, "mimic") for tree in _film_trees(one))]
+    return FilmTree(trees[0].files, tuple(dict.fromkeys(one for tree in (trees[0], *more) for one in tree.tables)))
+
+
+def _film_trees(start: Path) -> list[FilmTree]:
+    """All film trees in a folder, the likeliest first: JPG before DICOM, near before far, the newest release."""
+    found = [folder for folder in folders(start) if _holds_patients(folder)]
+    found.sort(key=lambda one: one.as_posix(), reverse=True)
+    found.sort(key=lambda one: ("jpg" not in one.as_posix().lower(), len(one.parts)))
+    return [FilmTree(one.resolve(), (one, one.parent, one.parent.parent)) for one in found]
+
+
+def _holds_patients(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(_PATIENT_GROUP.fullmatch(entry.name) and entry.is_dir() for entry in entries)
+    except OSError:
+        return False
+
+
+def folders(start: Path, depth: int = 4) -> Iterator[Path]:
+    """A folder and the folders in it, level by level, without those that hold films or annotations by the thousand."""
+    level = [start]
+    seen = 0
+    for _ in range(depth + 1):
+        below: list[Path] = []
+        for folder in level:
+            yield folder
+            try:
+                with os.scandir(folder) as entries:
+                    names = sorted(one.name for one in entries if not _LEAVES.fullmatch(one.name) and one.is_dir())
+            except OSError:
+                continue
+            below += [folder / name for name in names]
+            seen += len(names)
+            if seen > _MAX_FOLDERS:
+                return
+        level = below
+
+
+def neighbours(folder: Path, word: str) -> Iterator[Path]:
+    """Folders beside a folder, or beside one of its next three parents, whose names hold a word."""
+    folder = folder.resolve()
+    for parent in list(folder.parents)[:3]:
+        try:
+            yield from sorted(one for one in parent.iterdir() if word in one.name.lower() and one.is_dir())
+        except OSError:
+            continue
+
+
+def frame_sizes(tree: FilmTree, wanted: Collection[str], ledger: Ledger) -> Mapping[str, Size]:
+    """The original (width, height) of films by image id, as far as the metadata say.
+
+    Without the table the ledger gets one entry for all; a film without a usable row gets one of its own.
+    """
+    file = tree.table("metadata")
+    if file is None:
+        ledger.repair(
+            "metadata_missing", "mimic-cxr-2.0.0-metadata.csv.gz", "no such table; sizes are those of the files"
+        )
+        return {}
+    sizes: dict[str, Size] = {}
+    for _, (name, columns, rows) in read_table(file, ("dicom_id", "Columns", "Rows")):
+        image_id = bare_id(name)
+        if image_id in wanted and (size := _size(columns, rows)) is not None:
+            sizes.setdefault(image_id, size)
+    for image_id in wanted:
+        if image_id not in sizes:
+            ledger.repair("metadata_missing", image_id, f"no size in {file.name}; its size is that of the file")
+    return sizes
+
+
+def _size(columns: str, rows: str) -> Size | None:
+    width, height = whole_number(columns), whole_number(rows)
+    if not (width.isdecimal() and height.isdecimal() and max(len(width), len(height)) < 7):
+        return None
+    size = int(width), int(height)
+    return size if min(size) > 0 else None
+
+
+def official_splits(tree: FilmTree, wanted: Collection[str]) -> Mapping[str, str] | None:
+    """MIMIC-CXR's own split ("train", "validate", "test") by image id; None without the table."""
+    file = tree.table("split")
+    if file is None:
+        return None
+    rows = read_table(file, ("dicom_id", "split"))
+    return {image_id: split for _, (name, split) in rows if (image_id := bare_id(name)) in wanted}
+
+
+def whole_number(text: str) -> str:
+    """A numeric id as text, without the ".0" that spreadsheet programs add."""
+    text = text.strip()
+    head, dot, tail = text.partition(".")
+    return head if dot and head.isdecimal() and not tail.strip("0") else text

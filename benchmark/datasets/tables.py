@@ -1,0 +1,97 @@
+"""Tables as collections ship them: comma or tab separated, plain or gzipped, columns addressed by name."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import stat
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+from ..errors import WronglungError
+
+_MAX_LINE = 16 << 20  # characters; an unclosed quote or a bomb ends here, not in all memory
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_table(
+    file: Path, columns: Sequence[str], *, optional: Sequence[str] = (), delimiter: str = ","
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The rows of a table, one at a time: the line number and the cells of ``columns``, then of ``optional`` ones.
+
+    Cells are text as stored, quoted tabs and newlines included; an optional column that the table lacks gives "". Other
+    columns are ignored. The first row names the columns. UTF-8 with or without a byte order mark, any line ends; whether
+    the file is gzipped is told from its content.
+
+    Raises :class:`WronglungError`, with file and line, for a missing column, a row of another length, a NUL byte, a cell
+    or line of more than 16 MiB, and a file that cannot be read.
+    """
+    limit = csv.field_size_limit()
+    with _open(file) as stream:
+        reader = csv.reader(_lines(stream, file), delimiter=delimiter)
+        try:
+            header = _next(reader, file, limit)
+            if header is None:
+                raise WronglungError(f"{file}: is empty; its first row must name the columns")
+            width = len(header)
+            places = _places(header, columns, optional, file)
+            while (row := _next(reader, file, limit)) is not None:
+                if not row:
+                    continue
+                if len(row) != width:
+                    raise WronglungError(f"{file}:{reader.line_num}: {len(row)} cells under {width} column names")
+                yield reader.line_num, tuple("" if at is None else row[at] for at in places)
+        except csv.Error as error:
+            raise WronglungError(f"{file}:{reader.line_num}: not a table ({error})") from error
+        except UnicodeDecodeError as error:
+            raise WronglungError(
+                f"{file}: not UTF-8 after line {reader.line_num} ({error.reason}); save the table as UTF-8"
+            ) from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise WronglungError(f"{file}: cannot be read after line {reader.line_num}: {error}") from error
+
+
+def _next(reader: Iterator[list[str]], file: Path, limit: int) -> list[str] | None:
+    """The next row; the limit of a cell is a setting of the whole process, so it is raised for this call only."""
+    csv.field_size_limit(_MAX_LINE)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _places(header: Sequence[str], columns: Sequence[str], optional: Sequence[str], file: Path) -> list[int | None]:
+    lacking = [name for name in columns if name not in header]
+    if lacking:
+        shown = ", ".join(name or "(unnamed)" for name in header)
+        raise WronglungError(f"{file}: no column {' and no column '.join(lacking)}; the first row names {shown[:500]}")
+    for name in (*columns, *optional):
+        if header.count(name) > 1:
+            raise WronglungError(f"{file}: column {name} occurs twice in the first row")
+    return [header.index(name) if name in header else None for name in (*columns, *optional)]
+
+
+def _open(file: Path) -> IO[str]:
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise WronglungError(f"{file}: is not a regular file")
+        with file.open("rb") as start:
+            zipped = start.read(2) == _GZIP_MAGIC
+        raw = cast("IO[bytes]", gzip.GzipFile(file)) if zipped else file.open("rb")
+    except OSError as error:
+        raise WronglungError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+
+
+def _lines(stream: IO[str], file: Path) -> Iterator[str]:
+    number = 0
+    while line := stream.readline(_MAX_LINE):
+        number += 1
+        if len(line) == _MAX_LINE:
+            raise WronglungError(f"{file}:{number}: a line of more than 16 MiB")
+        if "\0" in line:
+            raise WronglungError(f"{file}:{number}: holds a NUL byte; the file is damaged")
+        yield line
