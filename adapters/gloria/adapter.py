@@ -90,14 +90,22 @@ def load(
     if trained_on is not None:
         asked["trained_on"] = tuple(source.strip() for source in trained_on.split(",") if source.strip())
     design = design.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    card = model_card(name, design, captions, network, file_digest(checkpoint), dtype)
+    return Gloria(network, captions, card, design, torch.device(device), dtype)
+
+
+def model_card(
+    name: str, design: Design, captions: Captions, network: GloriaNetwork, digest: str | None, dtype: torch.dtype
+) -> ModelCard:
+    """The card of a network that is used as ``design`` says; ``digest`` is its checkpoint's."""
     frame = design.frame
     enlarged = "" if frame.inner == frame.crop else f"; inside the network enlarged to {frame.inner} × {frame.inner}"
-    card = ModelCard(
+    return ModelCard(
         name=name,
         saliency_method="word-region attention (softmax over words, then over regions), mean over words",
         map_kind="distribution",
         tokens=_TOKENS_IN_WORDS[design.tokens],
-        checkpoint=file_digest(checkpoint),
+        checkpoint=digest,
         preprocessing=(
             f"8-bit grey, intensity {design.intensity}, longer side to {frame.longer_side} by area averaging, zero "
             f"padding to {frame.longer_side} × {frame.longer_side}, centre {frame.crop} × {frame.crop}, to [-1, 1]"
@@ -111,7 +119,6 @@ def load(
             "no_attention_vector": network.no_attn_vec is not None,
         },
     )
-    return Gloria(network, captions, card, design, torch.device(device), dtype)
 
 
 _SETTINGS = ("tokens", "pieces", "intensity", "local_similarity", "temp1", "cleaning")

@@ -80,9 +80,9 @@ def write_checkpoint(
     metadata = {"design": design.model_dump_json(exclude_defaults=True), "vocabulary": vocabulary.decode("utf-8")}
     partial = path.with_name(f".{path.name}.partial")
     try:
-        safetensors.torch.save_file(state, partial, metadata=metadata)
+        partial.write_bytes(safetensors.torch.save(state, metadata))
         partial.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
+    except OSError as error:
         partial.unlink(missing_ok=True)
         raise WronglungError(f"{path}: cannot be written: {error}") from error
 

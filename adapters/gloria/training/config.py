@@ -1,0 +1,253 @@
+"""What a training run is: one validated configuration, put together from a size, a variant and changes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ....benchmark.errors import WronglungError
+from ...greyscale import Intensity
+from ..attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
+from ..design import Pieces
+from ..network import Stem
+from ..text import Cleaning
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageSection(_Section):
+    """The image encoder, and the frame that films are brought into (see ``Frame``)."""
+
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+    bottleneck: bool
+    width: PositiveInt
+    stem: Stem
+    longer_side: PositiveInt
+    crop: PositiveInt
+    inner: PositiveInt
+    intensity: Intensity = "as-is"
+    weights: Path | None = None
+    """A torchvision state dict of this ResNet to start from, or None for random weights."""
+
+
+class TextSection(_Section):
+    """The text encoder. With ``bert``, a folder or hub name, its vocabulary and sizes are those of that model."""
+
+    bert: str | None = None
+    pretrained: bool = True
+    """With ``bert``: start from its weights, not only from its vocabulary and sizes."""
+    layers: PositiveInt = 2
+    heads: PositiveInt = 2
+    intermediate: PositiveInt = 128
+    dropout: Share = 0.1
+    min_count: PositiveInt = 2
+    """Without ``bert``: words that occur at least this often in the training sentences make the vocabulary."""
+    cleaning: Cleaning
+    pieces: Pieces = "sum"
+
+
+class AttentionSection(_Section):
+    tokens: Tokens
+    """Slots that a sentence's map and the local loss are made of."""
+    temp1: PositiveFloat = TEMPERATURE_ATTENTION
+    no_attention: bool = False
+    """A learned vector that attention may fall on instead of a region."""
+    local_similarity: LocalSimilarity = "fork-eval"
+    """What the trained model reports as its local similarity; has no effect on training."""
+
+
+class SentencesSection(_Section):
+    """Which sentence an image is paired with, and what is done to it."""
+
+    keep: Literal["all", "abnormal"] = "all"
+    pairing: Literal["own", "random"] = "own"
+    """``random``: a sentence of another patient, drawn anew each time."""
+    masking: Literal["none", "entities", "words"] = "none"
+    """Replace clinical entities (scispaCy) or words by [MASK]."""
+    probability: Share = 0.5
+    """Of an entity to be masked; of the words, the share."""
+    entities: Literal["auto", "umls", "radiology"] = "radiology"
+    """The knowledge base that entities are linked to."""
+
+
+class LossSection(_Section):
+    """Weights of the terms; 0 leaves a term out."""
+
+    local: NonNegativeFloat = 1.0
+    overall: NonNegativeFloat = 1.0
+    """The global contrastive loss."""
+    words: Literal["sum", "mean"] = "sum"
+    """How the local similarity pools the words of a sentence."""
+    no_attention: NonNegativeFloat = 0.0
+    entropy: NonNegativeFloat = 0.0
+    divergence: NonNegativeFloat = 0.0
+    segmentation: NonNegativeFloat = 0.0
+    few_shot: PositiveInt = 30
+    """With ``segmentation``: how many annotated instances supervise attention."""
+    few_shot_batch: PositiveInt = 10
+    """How many of them go with each batch."""
+
+
+class OptimizerSection(_Section):
+    """AdamW. The learning rate rises linearly over ``warmup`` steps, then follows ``schedule``."""
+
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    betas: Betas = (0.9, 0.999)
+    warmup: NonNegativeInt = 0
+    schedule: Literal["constant", "cosine", "plateau"]
+    """``cosine``: down to 0 at the last epoch. ``plateau``: times ``factor`` after ``plateau_patience`` epochs without
+    a better validation loss."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    plateau_patience: PositiveInt = 5
+    clip: PositiveFloat | None
+    """Largest norm of the gradient."""
+
+
+class AugmentationSection(_Section):
+    """Random changes to a film. It is never flipped: a flip exchanges left and right."""
+
+    shift: Share
+    """Of the frame, in each direction."""
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    rotate: Annotated[float, Field(ge=0, le=45)]
+    """Degrees, in either direction."""
+    brightness: NonNegativeFloat
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+
+
+class TrainingConfig(_Section):
+    variant: str
+    size: str
+    dimensions: PositiveInt
+    image: ImageSection
+    text: TextSection
+    attention: AttentionSection
+    sentences: SentencesSection = SentencesSection()
+    loss: LossSection = LossSection()
+    optimizer: OptimizerSection
+    augmentation: AugmentationSection
+    init: Path | None = None
+    """A checkpoint of the same design to start from."""
+    epochs: PositiveInt
+    patience: PositiveInt = 10
+    """Epochs without a better validation loss before training stops."""
+    batch_size: Annotated[int, Field(ge=2)]
+    accumulate: PositiveInt = 1
+    """Batches whose gradients are added up before a step of the optimizer; contrasts stay within a batch."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    validation_instances: NonNegativeInt = 200
+    """How many validation instances localization is measured on after an epoch; 0 leaves it out."""
+    save_every: PositiveInt | None = None
+    """Batches between saved states within an epoch, beside those at its end."""
+    workers: NonNegativeInt = 0
+    """Processes that decode films; with 0, decoded films are kept in memory."""
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingConfig:
+        if self.image.crop > self.image.longer_side:
+            raise ValueError(f"image.crop {self.image.crop} is larger than image.longer_side {self.image.longer_side}")
+        if self.text.bert is None and self.dimensions % self.text.heads:
+            raise ValueError(f"text.heads {self.text.heads} do not divide dimensions {self.dimensions}")
+        if self.loss.no_attention and not self.attention.no_attention:
+            raise ValueError("loss.no_attention needs attention.no_attention: true")
+        return self
+
+
+VARIANTS = "variants"
+SIZES = "sizes"
+
+
+def names(kind: Literal["variants", "sizes"]) -> list[str]:
+    """The names of the variants or sizes that come with the package."""
+    folder = files(__package__).joinpath(kind)
+    return sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml"))
+
+
+def load_config(
+    variant: str, size: str = "small", file: Path | None = None, changes: Iterable[str] = ()
+) -> TrainingConfig:
+    """The configuration of a variant at a size, changed by a YAML ``file``, then by ``changes`` ("loss.local=0.5").
+
+    Raises :class:`WronglungError` for an unknown name, a file that is no mapping, and a bad key or value.
+    """
+    merged = _builtin("sizes", size)
+    _merge(merged, _builtin("variants", variant))
+    where = f"variant {variant!r}, size {size!r}"
+    if file is not None:
+        _merge(merged, _read(file.read_text(encoding="utf-8") if file.is_file() else None, str(file)))
+        where = str(file)
+    for change in changes:
+        _merge(merged, _change(change))
+    try:
+        return TrainingConfig(**{"variant": variant, "size": size, **merged})
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, one['loc'])) or 'configuration'}: "
+            f"{'unknown key' if one['type'] == 'extra_forbidden' else one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
+        raise WronglungError(f"{where}: {'; '.join(faults)}") from error
+
+
+def _builtin(kind: Literal["variants", "sizes"], name: str) -> dict[str, Any]:
+    if name not in names(kind):
+        raise WronglungError(f"unknown {kind.removesuffix('s')} {name!r}; known: {', '.join(names(kind))}")
+    return _read(files(__package__).joinpath(kind, f"{name}.yaml").read_text(encoding="utf-8"), f"{kind}/{name}.yaml")
+
+
+def _read(text: str | None, where: str) -> dict[str, Any]:
+    if text is None:
+        raise WronglungError(f"{where}: no such file")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WronglungError(f"{where}: is not valid YAML ({' '.join(str(error).split())})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise WronglungError(f"{where}: must be a mapping of keys to values")
+    return content
+
+
+def _change(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise WronglungError(f"--set {text!r}: write it as KEY=VALUE, for example optimizer.learning_rate=0.001")
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise WronglungError(f"--set {text!r}: {value!r} is not a value ({' '.join(str(error).split())})") from error
+    for step in reversed(key.split(".")):
+        tree = {step: tree}
+    changes: dict[str, Any] = tree
+    return changes
+
+
+def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value

@@ -1,0 +1,68 @@
+"""One process or several: under ``torchrun`` or ``accelerate launch`` each trains on its share of every epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ....benchmark.errors import WronglungError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among ``count``: its number, and where it computes."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model on its device, with gradients averaged over the processes."""
+        model.to(self.device)
+        if self.count == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices)
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value, in every process."""
+        if self.count == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """The processes that a launcher has started, or this one alone.
+
+    ``device`` is "cpu", "cuda", "cuda:N" or "mps"; with several processes "cuda" is the launcher's local GPU. Raises
+    :class:`WronglungError` for a device that several processes cannot share.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes(0, 1, torch.device(device))
+        return
+    kind = torch.device(device).type
+    if kind not in ("cpu", "cuda"):
+        raise WronglungError(f"device {device!r}: several processes can train on cpu or cuda")
+    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device("cpu")
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), count, where)
+    finally:
+        distributed.destroy_process_group()

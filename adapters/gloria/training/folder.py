@@ -1,0 +1,97 @@
+"""A training run's folder.
+
+``config.yaml`` (what was asked), ``log.csv`` (a row an epoch), ``best.safetensors`` and ``last.safetensors``
+(checkpoints), ``card.json`` (what came out), and ``state.pt`` (to go on from). Every file is written whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ....benchmark.errors import WronglungError
+from .config import TrainingConfig
+
+CONFIG = "config.yaml"
+STATE = "state.pt"
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder, or see that it may be used.
+
+    Raises :class:`WronglungError` for a folder that cannot be written to, that holds a run (without ``resume`` or
+    ``overwrite``), or that holds none (with ``resume``).
+    """
+    holds = (folder / CONFIG).is_file()
+    if resume and not (folder / STATE).is_file():
+        raise WronglungError(f"{folder}: holds no training run to resume ({STATE} is missing)")
+    if holds and not resume and not overwrite:
+        raise WronglungError(f"{folder}: holds a training run; go on with --resume or replace it with --overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite and not resume:
+            for name in (STATE, CONFIG, "log.csv", "card.json", "best.safetensors", "last.safetensors"):
+                (folder / name).unlink(missing_ok=True)
+        probe = folder / ".probe.partial"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise WronglungError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def write_config(folder: Path, config: TrainingConfig) -> None:
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write(folder / CONFIG, text.encode())
+
+
+def write_log(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
+    write(folder / "log.csv", text.getvalue().encode())
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    write(folder / "card.json", json.dumps(card, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def write_state(folder: Path, content: Mapping[str, Any]) -> None:
+    stream = io.BytesIO()
+    torch.save(dict(content), stream)
+    write(folder / STATE, stream.getvalue())
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What :func:`write_state` wrote. Nothing but tensors and plain values is taken from the file.
+
+    Raises :class:`WronglungError` for a damaged file.
+    """
+    path = folder / STATE
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise WronglungError(
+            f"{path}: is damaged ({str(error).splitlines()[0]}); train anew with --overwrite"
+        ) from error
+    return content
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; raises :class:`WronglungError` when it cannot be."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise WronglungError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,174 @@
+"""Train a configuration into a folder, and go on where a run was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from ....benchmark.errors import WronglungError
+from ....benchmark.instances import Dataset
+from ..design import write_checkpoint
+from . import folder
+from .config import SentencesSection, TrainingConfig
+from .data import Edit, Rng
+from .distributed import Processes, processes
+from .entities import load_entities
+from .masking import mask_entities, mask_words
+from .trainer import Row, Trainer, Validate
+
+
+def train(
+    config: TrainingConfig,
+    training: Dataset,
+    validation: Dataset,
+    out: Path,
+    *,
+    device: str = "cpu",
+    validate: Validate | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    progress: bool = False,
+    context: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train and write the run's files into ``out`` (see :mod:`.folder`); returns the path of the best checkpoint.
+
+    ``validate`` measures the model after every epoch for the log. Early stopping and the choice of the best epoch look
+    at the validation loss alone. ``context`` (``commit``, ``command``, ...) goes into the card.
+
+    Raises :class:`WronglungError` for a folder that holds a run already, a state of another configuration or other data,
+    and data or weights that cannot be used.
+    """
+    with processes(device) as ours, ExitStack() as stack:
+        if ours.is_main:
+            folder.claim(out, resume=resume, overwrite=overwrite)
+        ours.from_main(None)
+        edit = sentence_edit(config.sentences)
+        trainer = Trainer(config, training, validation, ours, edit=edit, progress=progress)
+        identity = {
+            "config": config.model_dump(mode="json"),
+            "training": training.fingerprint,
+            "validation": validation.fingerprint,
+            "processes": ours.count,
+        }
+        if resume:
+            _restore(trainer, out, identity)
+        if ours.is_main:
+            folder.write_config(out, config)
+        board = stack.enter_context(_TensorBoard(out)) if tensorboard and ours.is_main else None
+
+        def save() -> None:
+            if ours.is_main:
+                folder.write_state(out, {**trainer.dump(), "identity": identity})
+
+        for row in trainer.epochs(validate, save):
+            if not ours.is_main:
+                continue
+            if trainer.state.best_epoch == trainer.state.epoch:
+                _write(trainer, out / "best.safetensors")
+            _write(trainer, out / "last.safetensors")
+            folder.write_log(out, trainer.state.log)
+            folder.write_card(out, _card(trainer, identity, ours, training, context or {}))
+            if board is not None:
+                board.add(row)
+            # Last: a run that is killed before this does the epoch again.
+            save()
+    return out / "best.safetensors"
+
+
+def sentence_edit(settings: SentencesSection) -> Edit | None:
+    """What masking does to a sentence, or None. Entities are looked up once per distinct sentence."""
+    if settings.masking == "none":
+        return None
+    if settings.masking == "words":
+        return lambda sentence, rng: mask_words(sentence, settings.probability, rng)
+    entities = load_entities(settings.entities)
+    spans: dict[str, Any] = {}
+
+    def edit(sentence: str, rng: Rng) -> str:
+        if sentence not in spans:
+            spans[sentence] = entities.spans(sentence)
+        return mask_entities(sentence, spans[sentence], settings.probability, rng)
+
+    return edit
+
+
+def _restore(trainer: Trainer, out: Path, identity: Mapping[str, Any]) -> None:
+    content = folder.read_state(out)
+    saved = content.get("identity", {})
+    for key, value in identity.items():
+        if saved.get(key) != value:
+            what = {"config": "configuration", "training": "training data", "validation": "validation data"}
+            differs = f" ({_difference(saved.get(key), value)})" if key == "config" else ""
+            raise WronglungError(
+                f"{out}: was started with another {what.get(key, 'number of processes')}{differs}; "
+                "resume with the same, or train anew with --overwrite"
+            )
+    trainer.restore(content)
+
+
+def _difference(a: Any, b: Any, key: str = "") -> str:
+    """The first key in which two configurations differ, with both values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for one in sorted(a.keys() | b.keys()):
+            if a.get(one) != b.get(one):
+                return _difference(a.get(one), b.get(one), f"{key}.{one}".lstrip("."))
+    return f"{key}: {a} then, {b} now"
+
+
+def _write(trainer: Trainer, path: Path) -> None:
+    write_checkpoint(path, trainer.weights(), trainer.design, trainer.vocabulary)
+
+
+def _card(
+    trainer: Trainer, identity: Mapping[str, Any], ours: Processes, training: Dataset, context: Mapping[str, Any]
+) -> dict[str, Any]:
+    state = trainer.state
+    return {
+        "variant": trainer.config.variant,
+        "config": identity["config"],
+        "data": {
+            "name": training.name,
+            "training_fingerprint": identity["training"],
+            "validation_fingerprint": identity["validation"],
+            "films": trainer.films,
+            "instances": len(training.instances),
+        },
+        "seed": trainer.config.seed,
+        "parameters": sum(one.numel() for one in trainer.network.parameters()),
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch,
+        "best_validation_loss": round(state.best, 6),
+        "curve": state.log,
+        "device": str(ours.device),
+        "processes": ours.count,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        **context,
+    }
+
+
+class _TensorBoard:
+    """Rows of the log as TensorBoard scalars under ``tensorboard`` in the run's folder."""
+
+    def __init__(self, out: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise WronglungError('--tensorboard needs the extra: pip install "wronglung[train]"') from error
+        self._writer = SummaryWriter(str(out / "tensorboard"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, row: Row) -> None:
+        for name, value in row.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, int(row["epoch"]))
