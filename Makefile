@@ -4,14 +4,19 @@ PYTHON ?= python3
 TORCH ?= torch>=2.6
 VENV ?= .venv
 BIN := $(VENV)/bin
+MASKING_TESTS := tests/test_entities.py tests/test_masking.py tests/test_radiology_concepts.py
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test test-masking lint wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/wronglung demo --out runs/demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
+
+# scispaCy wants an older numpy than the rest, and Python before 3.13; so it has an environment of its own.
+test-masking: $(VENV)-masking/.ready
+	$(VENV)-masking/bin/python -m pytest -q $(MASKING_TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -44,5 +49,11 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e ".[test]"
 	touch $@ $(VENV)/.demo
 
+$(VENV)-masking/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-masking
+	$(VENV)-masking/bin/python -m pip install -q "$(TORCH)"
+	$(VENV)-masking/bin/python -m pip install -q -e ".[masking]" pytest hypothesis
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-wheel build dist src/*.egg-info
+	rm -rf $(VENV) $(VENV)-wheel $(VENV)-masking build dist src/*.egg-info

@@ -24,7 +24,8 @@ def test_every_package_is_shipped() -> None:
 
 
 def test_every_data_file_is_shipped() -> None:
-    data = [path for top in TOPS for path in (ROOT / top).rglob("*") if path.suffix in (".yaml", ".csv", ".json")]
+    kinds = (".yaml", ".csv", ".json", ".jsonl")
+    data = [path for top in TOPS for path in (ROOT / top).rglob("*") if path.suffix in kinds]
     assert data
     for path in data:
         top = path.relative_to(ROOT).parts[0]
