@@ -41,19 +41,28 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto (float32), float32, bfloat16 or float16.")]
 BatchSize = Annotated[str, typer.Option(help="A number, or auto; halved when memory runs out.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random draws and of the intervals.")]
-DataRoot = Annotated[Path, typer.Option(help="The dataset's folder or file.")]
+Name = Annotated[
+    str, typer.Option("--dataset", "-d", help="A name from `wronglung list datasets`, such as phantom or phantom:128.")
+]
+DataRoot = Annotated[Path | None, typer.Option(help="The dataset's folder or file; phantom needs none.")]
+DataArgs = Annotated[
+    list[str] | None, typer.Option("--data-arg", metavar="KEY=VALUE", help="An argument of the reader; repeatable.")
+]
+Split = Annotated[str | None, typer.Option(help="This split only; by default what the reader chooses.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
-Kind = Literal["models", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics"]
+Kind = Literal["models", "variants", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics"]
 Format = Literal["markdown", "latex", "csv"]
 
 
 @app.command()
 def run(
     model: Annotated[str, typer.Option("--model", "-m", help="A name from `wronglung list models`, or file.py:Class.")],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A name from `wronglung list datasets`.")],
-    data_root: DataRoot,
+    dataset: Name,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; made if needed.")],
+    data_root: DataRoot = None,
+    data_arg: DataArgs = None,
+    split: Split = None,
     suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
     model_arg: ModelArgs = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Evaluate the first N instances only.")] = None,
@@ -71,11 +80,11 @@ def run(
     from .results import claim_folder
 
     batch = _batch_size(batch_size)
-    arguments = _arguments(model_arg)
+    arguments, data_arguments = _arguments(model_arg), _arguments(data_arg, "--data-arg")
     # What is cheap to refuse is refused before anything is loaded.
     claim_folder(out, overwrite)
     chosen = load_suite(suite)
-    data, seconds = _timed(lambda: _load_dataset(dataset, data_root))
+    data, seconds = _timed(lambda: _load_dataset(dataset, data_root, split, data_arguments))
     results = _evaluate(
         model, arguments, data, chosen, device, dtype,
         seed=seed, limit=limit, batch_size=batch, save_maps=save_maps, progress=_shows_progress(quiet),
@@ -100,7 +109,7 @@ def list_names(
 ) -> None:
     """List the known names, and where each comes from."""
     kinds: tuple[Kind, ...] = (
-        "models", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics",
+        "models", "variants", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics",
     )  # fmt: skip
     tables = {one: _listed(one) for one in ([kind] if kind else kinds)}
     if as_json:
@@ -214,10 +223,66 @@ def demo(
         typer.echo(f"written: {out}", err=True)
 
 
+@app.command()
+def train(
+    variant: Annotated[
+        str, typer.Option("--variant", "-v", help="retrained, masking, ...: `wronglung list variants`.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder; made if needed.")] = None,
+    dataset: Name = "phantom",
+    data_root: DataRoot = None,
+    data_arg: DataArgs = None,
+    training_split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    validation_split: Annotated[str, typer.Option(help="The split that decides when to stop.")] = "valid",
+    size: Annotated[str, typer.Option(help="small, or released: ResNet-50 and BERT-base.")] = "small",
+    config: Annotated[Path | None, typer.Option(help="A YAML file of changes to the variant.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One change, such as epochs=5; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Short for --set seed=N.")] = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")] = False,
+    show_config: Annotated[bool, typer.Option("--show-config", help="Print the configuration and stop.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a GLoRIA variant; the best checkpoint is a model: --model gloria --model-arg checkpoint=OUT/best.safetensors."""
+    from ..adapters.gloria.training import config as configuration
+
+    changes = [*(change or []), *([] if seed is None else [f"seed={seed}"])]
+    settings = configuration.load_config(variant, size, config, changes)
+    if show_config:
+        typer.echo(configuration.as_yaml(settings), nl=False)
+        return
+    if out is None:
+        raise WronglungError("give the run's folder with --out")
+    from ..adapters.gloria.training.run import train as start
+    from .evaluation import commit, resolve_device
+    from .validation import validation
+
+    arguments = _arguments(data_arg, "--data-arg")
+    learned, held_out = (
+        _load_dataset(dataset, data_root, split, arguments) for split in (training_split, validation_split)
+    )
+    best = start(
+        settings, learned, held_out, out,
+        device=resolve_device(device),
+        validate=validation(held_out, settings.validation_instances),
+        resume=resume, overwrite=overwrite, tensorboard=tensorboard,
+        progress=_shows_progress(quiet),
+        on_epoch=None if quiet else _print_epoch,
+        context={"commit": commit(), "command": ["wronglung", *sys.argv[1:]]},
+    )  # fmt: skip
+    typer.echo(str(best))
+
+
 @data_app.command()
 def inspect(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A name from `wronglung list datasets`.")],
-    data_root: DataRoot,
+    dataset: Name,
+    data_root: DataRoot = None,
+    data_arg: DataArgs = None,
+    split: Split = None,
     overlays: Annotated[Path | None, typer.Option(help="Draw boxes on images into this folder.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many overlays.")] = 40,
     ledger: Annotated[bool, typer.Option("--ledger", help="Print every entry of the skip ledger.")] = False,
@@ -226,7 +291,7 @@ def inspect(
     """Count instances by subset and finding, say what was skipped and why, and draw boxes on images."""
     from .inspection import draw_overlays, summarise
 
-    data = _load_dataset(dataset, data_root)
+    data = _load_dataset(dataset, data_root, split, _arguments(data_arg, "--data-arg"))
     summary = summarise(data)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
@@ -271,10 +336,12 @@ def _evaluate(
     return evaluate(loaded, data, suite, context=context, **options)
 
 
-def _load_dataset(name: str, root: Path) -> Dataset:
+def _load_dataset(
+    name: str, root: Path | None, split: str | None = None, arguments: dict[str, str] | None = None
+) -> Dataset:
     from .datasets import load_dataset
 
-    return load_dataset(name, root)
+    return load_dataset(name, root, split=split, **(arguments or {}))
 
 
 def _listed(kind: Kind) -> list[Listed]:
@@ -282,6 +349,10 @@ def _listed(kind: Kind) -> list[Listed]:
         from .metrics.catalogue import METRICS
 
         return [Listed(name, "wronglung", metric.summary) for name, metric in METRICS.items()]
+    if kind == "variants":
+        from ..adapters.gloria.training.presets import summaries
+
+        return [Listed(name, "wronglung", summary) for name, summary in summaries("variants").items()]
     if kind == "tasks" or kind == "suites":
         from ..tasks.schema import list_definitions
 
@@ -296,12 +367,12 @@ def _listed(kind: Kind) -> list[Listed]:
     return registries[kind].listed()
 
 
-def _arguments(pairs: list[str] | None) -> dict[str, str]:
+def _arguments(pairs: list[str] | None, option: str = "--model-arg") -> dict[str, str]:
     arguments = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise WronglungError(f"--model-arg {pair!r}: write it as KEY=VALUE")
+            raise WronglungError(f"{option} {pair!r}: write it as KEY=VALUE")
         arguments[key.replace("-", "_")] = value
     return arguments
 
@@ -312,6 +383,14 @@ def _batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise WronglungError(f"--batch-size {text!r}: must be a number of at least 1, or auto")
     return int(text)
+
+
+def _print_epoch(row: dict[str, float]) -> None:
+    figures = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name in _EPOCH_FIGURES]
+    typer.echo(f"epoch {row['epoch']:.0f}: {', '.join(figures)}", err=True)
+
+
+_EPOCH_FIGURES = ("train_loss", "validation_loss", "auroc", "auroc_one_lung", "swap_left_right_one_lung", "seconds")
 
 
 def _timed(call: Any) -> tuple[Any, float]:

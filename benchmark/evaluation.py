@@ -244,7 +244,7 @@ def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, A
     seconds = {**context.get("seconds", {}), **stages.seconds, "total": time.perf_counter() - started}
     return Manifest(
         wronglung=_version("wronglung"),
-        commit=_commit(),
+        commit=commit(),
         packages={name: _version(name) for name in PACKAGES},
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
@@ -281,7 +281,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the source tree that this package runs from, or None when it is not one."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():

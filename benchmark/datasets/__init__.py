@@ -1,12 +1,18 @@
 """Readers: one on-disk format a module. A built-in reader is one line in the catalogue.
 
-A reader is a function ``(root: Path, ...) -> Dataset``.
+A reader is a function ``(root: Path, ...) -> Dataset``; its further parameters are typed and have defaults. A dataset that
+is generated, not read, gives its root a default, too.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from ..arguments import check_arguments
 from ..errors import WronglungError
 from ..instances import Dataset
 from ..registry import DATASETS, Entry
@@ -28,20 +34,56 @@ CATALOGUE = {
 }
 
 
-def load_dataset(name: str, root: str | Path) -> Dataset:
+def load_dataset(name: str, root: str | Path | None = None, *, split: str | None = None, **arguments: Any) -> Dataset:
     """Read the dataset ``name`` from the folder or file ``root``.
 
-    Raises :class:`WronglungError` for an unknown name, a missing root, and a dataset without a usable instance.
+    ``arguments`` are those of its reader; strings are converted to the annotated types. "NAME:VALUE" is short for the
+    reader's first argument after the root (``phantom:128``). ``split`` chooses a split: by the reader where it has such
+    an argument, otherwise from the instances' own ``split``. A generated dataset needs no root.
+
+    Raises :class:`WronglungError` for an unknown name, argument or split, a missing root, and a dataset without a usable
+    instance.
     """
-    read = DATASETS.get(name)
-    root = Path(root).expanduser()
-    if not root.exists():
-        raise WronglungError(f"dataset {name!r}: {root} does not exist; give its folder or file with --data-root")
-    dataset = read(root)
+    read, short = _reader(name)
+    root_parameter, *parameters = inspect.signature(read).parameters.values()
+    own = [one.name for one in parameters]
+    if short is not None:
+        if not own:
+            raise WronglungError(f"dataset {name!r}: its reader takes no arguments; leave {':' + short!r} out")
+        arguments = {own[0]: short, **arguments}
+    if split is not None and "split" in own:
+        arguments["split"] = split
+    values = check_arguments(read, arguments, own, f"dataset {name!r}")
+    if root is None:
+        if root_parameter.default is inspect.Parameter.empty:
+            raise WronglungError(f"dataset {name!r}: lies on disk; give its folder or file with --data-root")
+    else:
+        root = Path(root).expanduser()
+        if not root.exists():
+            raise WronglungError(f"dataset {name!r}: {root} does not exist; give its folder or file with --data-root")
+    dataset = read(root, **values)
     if not isinstance(dataset, Dataset):
         raise WronglungError(f"dataset {name!r}: its reader returned {type(dataset).__name__}, not a wronglung.Dataset")
+    if split is not None and "split" not in own:
+        dataset = _only(dataset, split)
     if not dataset.instances:
         reasons = sorted({entry.reason for entry in dataset.skipped if not entry.repaired})
         why = f" (left out: {', '.join(reasons)})" if reasons else ""
-        raise WronglungError(f"dataset {name!r}: {root} holds no usable instance{why}")
+        where = "" if root is None else f"{root} "
+        raise WronglungError(f"dataset {name!r}: {where}holds no usable instance{why}")
     return dataset
+
+
+def _reader(name: str) -> tuple[Callable[..., Any], str | None]:
+    base, colon, short = name.partition(":")
+    if colon and not base.endswith(".py") and base in {listed.name for listed in DATASETS.listed()}:
+        return DATASETS.get(base), short
+    return DATASETS.get(name), None
+
+
+def _only(dataset: Dataset, split: str) -> Dataset:
+    splits = sorted({str(instance.split) for instance in dataset.instances if instance.split is not None})
+    if split not in splits:
+        known = f"it has {', '.join(splits)}" if splits else "it has none"
+        raise WronglungError(f"dataset {dataset.name!r}: has no split {split!r}; {known}")
+    return replace(dataset, instances=tuple(one for one in dataset.instances if one.split == split))

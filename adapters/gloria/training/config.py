@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +25,7 @@ from ..attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
 from ..design import Pieces
 from ..network import Stem
 from ..text import Cleaning
+from .presets import Kind, preset, summaries
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
@@ -175,16 +175,6 @@ class TrainingConfig(_Section):
         return self
 
 
-VARIANTS = "variants"
-SIZES = "sizes"
-
-
-def names(kind: Literal["variants", "sizes"]) -> list[str]:
-    """The names of the variants or sizes that come with the package."""
-    folder = files(__package__).joinpath(kind)
-    return sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml"))
-
-
 def load_config(
     variant: str, size: str = "small", file: Path | None = None, changes: Iterable[str] = ()
 ) -> TrainingConfig:
@@ -211,10 +201,16 @@ def load_config(
         raise WronglungError(f"{where}: {'; '.join(faults)}") from error
 
 
-def _builtin(kind: Literal["variants", "sizes"], name: str) -> dict[str, Any]:
-    if name not in names(kind):
-        raise WronglungError(f"unknown {kind.removesuffix('s')} {name!r}; known: {', '.join(names(kind))}")
-    return _read(files(__package__).joinpath(kind, f"{name}.yaml").read_text(encoding="utf-8"), f"{kind}/{name}.yaml")
+def as_yaml(config: TrainingConfig) -> str:
+    """The whole configuration, as a file that ``load_config`` reads."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _builtin(kind: Kind, name: str) -> dict[str, Any]:
+    known = summaries(kind)
+    if name not in known:
+        raise WronglungError(f"unknown {kind.removesuffix('s')} {name!r}; known: {', '.join(known)}")
+    return _read(preset(kind, name), f"{kind}/{name}.yaml")
 
 
 def _read(text: str | None, where: str) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from ....benchmark.errors import WronglungError
-from .config import TrainingConfig
+from .config import TrainingConfig, as_yaml
 
 CONFIG = "config.yaml"
 STATE = "state.pt"
@@ -49,8 +48,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def write_config(folder: Path, config: TrainingConfig) -> None:
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write(folder / CONFIG, text.encode())
+    write(folder / CONFIG, as_yaml(config).encode())
 
 
 def write_log(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -33,11 +33,12 @@ def train(
     overwrite: bool = False,
     tensorboard: bool = False,
     progress: bool = False,
+    on_epoch: Callable[[Row], None] | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train and write the run's files into ``out`` (see :mod:`.folder`); returns the path of the best checkpoint.
 
-    ``validate`` measures the model after every epoch for the log. Early stopping and the choice of the best epoch look
+    ``validate`` measures the model after every epoch for the log, whose rows ``on_epoch`` is given. Early stopping and the choice of the best epoch look
     at the validation loss alone. ``context`` (``commit``, ``command``, ...) goes into the card.
 
     Raises :class:`WronglungError` for a folder that holds a run already, a state of another configuration or other data,
@@ -77,6 +78,8 @@ def train(
                 board.add(row)
             # Last: a run that is killed before this does the epoch again.
             save()
+            if on_epoch is not None:
+                on_epoch(row)
     return out / "best.safetensors"
 
 
