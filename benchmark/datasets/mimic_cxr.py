@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from .tables import read_table
 Size = tuple[int, int]
 
 _SUFFIXES = (".jpg", ".png")
+_SEPARATOR = re.compile(r"[/\\\0]")
 _PATIENT_GROUP = re.compile(r"p\d\d")
 # Folders of a release that are large and hold no release.
 _LEAVES = re.compile(r"p\d\d.*|scene_graph|gold_dataset|silver_dataset|\..*")
@@ -55,42 +56,45 @@ class FilmTree:
 
         ``frame`` is the film's original size (width, height) where it is known.
         """
+        if any(_SEPARATOR.search(one) for one in (image_id, study_id, patient_id)):
+            ledger.drop("path_outside_root", image_id, f"patient {patient_id}, study {study_id}: not plain names")
+            return None
         stem = f"p{patient_id[:2]}/p{patient_id}/s{study_id}/{image_id}"
-        relative = stem + _SUFFIXES[0]
-        if ".." not in stem and "\0" not in stem:
-            relative = next((stem + one for one in _SUFFIXES if os.path.exists(f"{self.files}/{stem}{one}")), relative)  # noqa: PTH110
+        found = (stem + one for one in _SUFFIXES if os.path.exists(f"{self.files}/{stem}{one}"))  # noqa: PTH110 - faster
+        relative = next(found, stem + _SUFFIXES[0])
         return open_image(self.files, relative, image_id, ledger, frame=frame)
 
 
-def find_films(root: Path, images: Path | None, beside: Path) -> FilmTree:
-    """The film tree of ``images``, or else the one in ``root`` or beside the folder ``beside`` and its parents.
+def find_films(root: Path, images: Path | None, release: Path) -> FilmTree:
+    """The film tree of ``images``, or else the one in ``root`` or beside the folder ``release`` and its parents.
 
     Raises :class:`WronglungError` saying where was looked.
     """
+    trees = _film_trees([root]) or _film_trees(neighbours(release, "mimic"))
     if images is None:
-        trees = _film_trees(root) or [tree for one in neighbours(beside, "mimic") for tree in _film_trees(one)]
         if trees:
             return trees[0]
         raise WronglungError(
-            f"{root}: no films found; looked for MIMIC-CXR-JPG (files/p10/...) in this folder and beside {beside}; "
-            "put both collections into one folder, or name the folder of films with the argument images"
+            f"{root}: no films found; looked for MIMIC-CXR-JPG (files/p10/...) in this folder, and beside {release} and "
+            "its parents in folders named like mimic-cxr-jpg; put both collections into one folder, or name the folder of "
+            "films with the argument images"
         )
     images = images.expanduser()
-    trees = _film_trees(images)
-    if not trees:
+    copies = _film_trees([images])
+    if not copies:
         what = "holds no films under files/p10/... or p10/..." if images.is_dir() else "is not a folder"
-        raise WronglungError(f"{images}: {what}; images is a folder as in MIMIC-CXR-JPG")
+        raise WronglungError(f"{images}: {what}; images is a folder laid out as in MIMIC-CXR-JPG")
     # A shrunk copy rarely comes with the tables that say how large the films were.
-    more = [*_film_trees(root), *(tree for one in neighbours(beside, "mimic") for tree in _film_trees(one))]
-    return FilmTree(trees[0].files, tuple(dict.fromkeys(one for tree in (trees[0], *more) for one in tree.tables)))
+    folders_of_tables = (folder for tree in (copies[0], *trees) for folder in tree.tables)
+    return FilmTree(copies[0].files, tuple(dict.fromkeys(folders_of_tables)))
 
 
-def _film_trees(start: Path) -> list[FilmTree]:
-    """All film trees in a folder, the likeliest first: JPG before DICOM, near before far, the newest release."""
-    found = [folder for folder in folders(start) if _holds_patients(folder)]
-    found.sort(key=lambda one: one.as_posix(), reverse=True)
-    found.sort(key=lambda one: ("jpg" not in one.as_posix().lower(), len(one.parts)))
-    return [FilmTree(one.resolve(), (one, one.parent, one.parent.parent)) for one in found]
+def _film_trees(starts: Iterable[Path]) -> list[FilmTree]:
+    """All film trees in some folders, the likeliest first: JPG before DICOM, near before far, the newest release."""
+    found = {folder.resolve(): folder for start in starts for folder in folders(start) if _holds_patients(folder)}
+    ranked = sorted(found.items(), key=lambda one: one[1].as_posix(), reverse=True)
+    ranked.sort(key=lambda one: ("jpg" not in "/".join(one[1].parts[-3:]).lower(), len(one[1].parts)))
+    return [FilmTree(files, (folder, folder.parent, folder.parent.parent)) for files, folder in ranked]
 
 
 def _holds_patients(folder: Path) -> bool:
@@ -101,7 +105,7 @@ def _holds_patients(folder: Path) -> bool:
         return False
 
 
-def folders(start: Path, depth: int = 4) -> Iterator[Path]:
+def folders(start: Path, depth: int = 5) -> Iterator[Path]:
     """A folder and the folders in it, level by level, without those that hold films or annotations by the thousand."""
     level = [start]
     seen = 0
