@@ -29,6 +29,9 @@ CATALOGUE = {
         "wronglung.benchmark.datasets.imagenome:read_silver",
         "Chest ImaGenome, annotated by machine; needs MIMIC-CXR-JPG",
     ),
+    "phantom": Entry(
+        "wronglung.benchmark.datasets.phantom:read", "generated chest films with reports and region boxes"
+    ),
     "jsonl": Entry("wronglung.benchmark.datasets.jsonl:read", "one instance a line, boxes and findings inline"),
     "coco": Entry("wronglung.benchmark.datasets.coco:read", "COCO-style JSON with captions"),
 }
