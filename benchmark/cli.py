@@ -274,7 +274,8 @@ def train(
         on_epoch=None if quiet else _print_epoch,
         context={"commit": commit(), "command": ["wronglung", *sys.argv[1:]]},
     )  # fmt: skip
-    typer.echo(str(best))
+    if best is not None:
+        typer.echo(str(best))
 
 
 @data_app.command()

@@ -6,6 +6,7 @@ metadata, a :class:`Design` (JSON) and the vocabulary, so that one file is a mod
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from .checkpoint import BertSettings
 from .network import Stem
 from .preprocessing import RELEASED, Frame
 from .text import Cleaning
+
+METADATA = "wronglung-gloria"
+"""The key of the design and the vocabulary among a file's metadata."""
 
 Pieces = Literal["sum", "mean"]
 """How the pieces of a word become one vector. ``sum`` is the released code's: words of many pieces weigh more."""
@@ -77,7 +81,12 @@ def write_checkpoint(
         key: (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor).contiguous().cpu()
         for key, tensor in weights.items()
     }
-    metadata = {"design": design.model_dump_json(exclude_defaults=True), "vocabulary": vocabulary.decode("utf-8")}
+    # One key: the order of several differs from call to call.
+    content = {
+        "design": design.model_dump(mode="json", exclude_defaults=True),
+        "vocabulary": vocabulary.decode("utf-8"),
+    }
+    metadata = {METADATA: json.dumps(content)}
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(safetensors.torch.save(state, metadata))
@@ -100,14 +109,19 @@ def read_design(path: Path) -> tuple[Design, bytes] | None:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
-    if "design" not in metadata:
+    if METADATA not in metadata:
         return None
-    if "vocabulary" not in metadata:
-        raise WronglungError(f"checkpoint {path}: has a design but no vocabulary in its metadata")
     try:
-        design = Design.model_validate_json(metadata["design"])
+        own = _Metadata.model_validate_json(metadata[METADATA])
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        raise WronglungError(f"checkpoint {path}: its design has a bad {where or 'form'}: {fault['msg']}") from error
-    return design, metadata["vocabulary"].encode()
+        raise WronglungError(f"checkpoint {path}: its {METADATA} metadata has a bad {where}: {fault['msg']}") from error
+    return own.design, own.vocabulary.encode()
+
+
+class _Metadata(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    design: Design
+    vocabulary: str

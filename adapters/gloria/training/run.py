@@ -35,8 +35,10 @@ def train(
     progress: bool = False,
     on_epoch: Callable[[Row], None] | None = None,
     context: Mapping[str, Any] | None = None,
-) -> Path:
-    """Train and write the run's files into ``out`` (see :mod:`.folder`); returns the path of the best checkpoint.
+) -> Path | None:
+    """Train and write the run's files into ``out`` (see :mod:`.folder`).
+
+    Returns the path of the best checkpoint; in all but the first of several processes, None.
 
     ``validate`` measures the model after every epoch for the log, whose rows ``on_epoch`` is given. Early stopping and the choice of the best epoch look
     at the validation loss alone. ``context`` (``commit``, ``command``, ...) goes into the card.
@@ -80,7 +82,7 @@ def train(
             save()
             if on_epoch is not None:
                 on_epoch(row)
-    return out / "best.safetensors"
+        return out / "best.safetensors" if ours.is_main else None
 
 
 def sentence_edit(settings: SentencesSection) -> Edit | None:

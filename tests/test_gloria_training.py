@@ -1,0 +1,422 @@
+"""Training: configurations, what is drawn for an epoch, augmentation, and runs that are killed and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wronglung.adapters.gloria.adapter import load
+from wronglung.adapters.gloria.design import METADATA, Design, read_design, write_checkpoint
+from wronglung.adapters.gloria.preprocessing import Frame
+from wronglung.adapters.gloria.training.augment import jitter, place, random_placement
+from wronglung.adapters.gloria.training.config import AugmentationSection, SentencesSection, as_yaml, load_config
+from wronglung.adapters.gloria.training.data import Films, batches, box_mask, stream, vocabulary
+from wronglung.adapters.gloria.training.presets import summaries
+from wronglung.adapters.gloria.training.run import train
+from wronglung.benchmark.datasets import load_dataset
+from wronglung.benchmark.datasets.sketch import write_sketch
+from wronglung.benchmark.errors import WronglungError
+from wronglung.benchmark.instances import Box, Dataset, ImageRef, Instance
+
+TINY = ("epochs=2", "batch_size=8", "image.width=4", "validation_instances=0", "optimizer.warmup=2")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return load_dataset("jsonl", write_sketch(tmp_path_factory.mktemp("sketch"), patients=20))
+
+
+@pytest.fixture(scope="module")
+def films(data: Dataset) -> Films:
+    return Films.of(data, "all")
+
+
+class TestConfiguration:
+    def test_every_variant_is_valid_at_every_size(self) -> None:
+        for variant in summaries("variants"):
+            for size in summaries("sizes"):
+                assert load_config(variant, size).variant == variant
+
+    def test_the_papers_variants_and_those_of_the_published_version_are_there(self) -> None:
+        assert set(summaries("variants")) == {
+            "retrained", "abnormal", "masking", "random-sentences", "word-masking", "no-attention", "entropy",
+            "divergence", "few-shot",
+        }  # fmt: skip
+
+    def test_a_printed_configuration_reads_back(self, tmp_path: Path) -> None:
+        config = load_config("masking", changes=["seed=3"])
+        (tmp_path / "c.yaml").write_text(as_yaml(config))
+        assert load_config("masking", file=tmp_path / "c.yaml") == config
+
+    def test_changes_come_last(self, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text("optimizer: {learning_rate: 0.5}\nepochs: 7\n")
+        config = load_config("retrained", file=tmp_path / "c.yaml", changes=["epochs=9"])
+        assert (config.optimizer.learning_rate, config.epochs) == (0.5, 9)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ("epochs=0", "epochs: Input should be greater than 0"),
+            ("optimizer.speed=1", "optimizer.speed: unknown key"),
+            ("epochs", "write it as KEY=VALUE"),
+            ("epochs=[1", "is not a value"),
+            ("image.crop=65", "image.crop 65 is larger than image.longer_side 64"),
+            ("text.heads=3", "do not divide dimensions"),
+            ("loss.no_attention=1", "needs attention.no_attention"),
+        ],
+    )
+    def test_bad_changes_are_refused_with_their_key(self, change: str, message: str) -> None:
+        with pytest.raises(WronglungError, match=message):
+            load_config("retrained", changes=[change])
+
+    def test_unknown_names_and_bad_files_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(WronglungError, match="unknown variant 'masked'; known: abnormal"):
+            load_config("masked")
+        with pytest.raises(WronglungError, match="unknown size 'huge'; known: released, small"):
+            load_config("masking", "huge")
+        with pytest.raises(WronglungError, match="no such file"):
+            load_config("masking", file=tmp_path / "none.yaml")
+        (tmp_path / "list.yaml").write_text("- 1\n")
+        with pytest.raises(WronglungError, match="must be a mapping"):
+            load_config("masking", file=tmp_path / "list.yaml")
+        (tmp_path / "bad.yaml").write_text("a: [\n")
+        with pytest.raises(WronglungError, match="is not valid YAML"):
+            load_config("masking", file=tmp_path / "bad.yaml")
+
+
+class TestEpoch:
+    def test_every_film_once_with_one_of_its_own_sentences(self, data: Dataset, films: Films) -> None:
+        own = {film.image.id: {one.sentence for one in film.instances} for film in films.films}
+        made = batches(films, SentencesSection(), None, 5, seed=0, epoch=0, split="train")
+        seen = [film for batch in made for film in batch.films]
+        assert sorted(seen) == list(range(20))
+        for batch in made:
+            for film, sentence in zip(batch.films, batch.sentences, strict=True):
+                assert sentence in own[films.films[film].image.id]
+
+    def test_epochs_and_seeds_differ_and_repeat(self, films: Films) -> None:
+        def drawn(seed: int, epoch: int) -> Any:
+            return batches(films, SentencesSection(), None, 5, seed, epoch, "train")
+
+        assert drawn(0, 0) == drawn(0, 0)
+        assert drawn(0, 0) != drawn(0, 1)
+        assert drawn(0, 0) != drawn(1, 0)
+
+    def test_the_last_short_batch_is_left_out_unless_it_is_the_only_one(self, films: Films) -> None:
+        sizes = [len(one.films) for one in batches(films, SentencesSection(), None, 8, 0, 0, "train")]
+        assert sizes == [8, 8]
+        assert [len(one.films) for one in batches(films, SentencesSection(), None, 64, 0, 0, "train")] == [20]
+
+    def test_random_pairing_gives_another_patients_sentence(self, data: Dataset) -> None:
+        marked = replace(
+            data, instances=tuple(replace(one, sentence=f"{one.patient_id} {one.id}") for one in data.instances)
+        )
+        films = Films.of(marked, "all")
+        for epoch in range(5):
+            for batch in batches(films, SentencesSection(pairing="random"), None, 5, 0, epoch, "train"):
+                for film, sentence in zip(batch.films, batch.sentences, strict=True):
+                    assert sentence.split()[0] != films.films[film].instances[0].patient_id
+
+    def test_abnormal_keeps_only_sentences_that_affirm_a_finding(self, data: Dataset) -> None:
+        kept = [one for film in Films.of(data, "abnormal").films for one in film.instances]
+        assert kept
+        for one in kept:
+            assert any(finding.context == "yes" and finding.label != "normal" for finding in one.findings)
+        normal = replace(data, instances=tuple(replace(one, findings=()) for one in data.instances))
+        with pytest.raises(WronglungError, match="affirms an abnormal finding"):
+            Films.of(normal, "abnormal")
+
+    def test_one_patient_is_not_enough(self, data: Dataset) -> None:
+        one = replace(data, instances=tuple(replace(each, patient_id="p") for each in data.instances))
+        with pytest.raises(WronglungError, match="of two patients at least"):
+            Films.of(one, "all")
+
+    def test_an_edit_is_drawn_anew_each_epoch(self, films: Films) -> None:
+        def edit(sentence: str, rng: np.random.Generator) -> str:
+            return f"{rng.integers(10**9)}"
+
+        first, second = (batches(films, SentencesSection(), edit, 5, 0, epoch, "train") for epoch in (0, 1))
+        assert {s for b in first for s in b.sentences}.isdisjoint({s for b in second for s in b.sentences})
+
+    def test_the_vocabulary_holds_frequent_words_in_order(self) -> None:
+        text = iter(["Left lung, clear.", "left LUNG opacity", "[MASK] lung"])
+        assert vocabulary(text, "plain", 2) == b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nleft\nlung\n"
+
+    def test_streams_of_different_purposes_differ(self) -> None:
+        drawn = {float(stream(*key).random()) for key in [(0, "a"), (0, "b"), (1, "a"), (0, "a", 1), (0, "a", "1")]}
+        assert len(drawn) == 5
+
+
+SETTINGS = AugmentationSection(shift=0.1, scale=0.1, rotate=10, brightness=0.1, contrast=0.1)
+STILL = AugmentationSection(shift=0, scale=0, rotate=0, brightness=0, contrast=0)
+
+
+class TestAugmentation:
+    @given(st.integers(0, 2**31), st.sampled_from([Frame(64, 64, 64), Frame(256, 224, 299)]))
+    def test_no_placement_mirrors_a_film(self, seed: int, frame: Frame) -> None:
+        maps = random_placement(8, SETTINGS, frame, torch.Generator().manual_seed(seed))
+        assert (torch.linalg.det(maps[:, :, :2]) > 0).all()
+        assert (maps[:, 0, 0] > 0).all()  # left stays on the left
+
+    @pytest.mark.parametrize("frame", [Frame(64, 64, 64), Frame(40, 32, 32)])
+    def test_nothing_changes_without_augmentation(self, frame: Frame) -> None:
+        squares = torch.randint(0, 256, (3, frame.longer_side, frame.longer_side), dtype=torch.uint8)
+        maps = random_placement(3, STILL, frame, torch.Generator().manual_seed(0))
+        centre = slice(frame.margin, frame.margin + frame.crop)
+        torch.testing.assert_close(
+            place(squares, maps, frame.crop), squares[:, centre, centre].float(), atol=1e-2, rtol=0
+        )
+
+    def test_a_mask_moves_with_its_film(self) -> None:
+        frame = Frame(64, 64, 64)
+        mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+        mask[0, 20:40, 10:30] = True
+        maps = random_placement(1, SETTINGS, frame, torch.Generator().manual_seed(1))
+        moved = place(mask, maps, 64) >= 0.5
+        film = place(mask.to(torch.uint8) * 255, maps, 64) >= 127.5
+        assert torch.equal(moved, film)
+        assert not torch.equal(moved, mask)
+
+    def test_jitter_stays_in_range(self) -> None:
+        pixels = torch.rand(4, 8, 8) * 2 - 1
+        assert jitter(pixels, SETTINGS, torch.Generator().manual_seed(0)).abs().max() <= 1
+
+    def test_a_box_covers_the_pixels_whose_centres_lie_in_it(self) -> None:
+        image = ImageRef("i", Path("i.png"), 64, 32)
+        instance = Instance("a", image, "x", (Box("b", 8, 4, 16, 12),))
+        mask = box_mask(instance, Frame(64, 64, 64))
+        expected = torch.zeros(64, 64, dtype=torch.bool)
+        expected[16 + 4 : 16 + 12, 8:16] = True
+        assert torch.equal(mask, expected)
+
+
+def weights_of(folder: Path, name: str = "last") -> bytes:
+    return (folder / f"{name}.safetensors").read_bytes()
+
+
+class TestRun:
+    def test_writes_a_checkpoint_that_is_a_model(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("retrained", changes=TINY)
+        best = train(config, data, data, tmp_path / "run")
+        assert best is not None
+        model = load(best)
+        assert model.card.settings["cleaning"] == "plain"
+        assert model.card.pretraining_sources == (data.name,)
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {
+            "best.safetensors", "last.safetensors", "card.json", "config.yaml", "log.csv", "state.pt",
+        }  # fmt: skip
+        card = json.loads((tmp_path / "run/card.json").read_text())
+        assert card["data"]["training_fingerprint"] == data.fingerprint
+        assert len(card["curve"]) == card["epochs"] == 2
+        with (tmp_path / "run/log.csv").open() as stream:
+            assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2"]
+
+    @pytest.mark.parametrize(
+        "variant", [one for one in sorted(summaries("variants")) if one not in ("masking", "retrained")]
+    )
+    def test_every_variant_trains(self, variant: str, data: Dataset, tmp_path: Path) -> None:
+        config = load_config(variant, changes=[*TINY, "epochs=1"])
+        train(config, data, data, tmp_path)
+        log = (tmp_path / "log.csv").read_text()
+        term = {"no-attention": "no_attention", "entropy": "entropy", "divergence": "divergence"}.get(variant)
+        assert term is None or f"train_{term}" in log
+        assert ("train_segmentation" in log) == (variant == "few-shot")
+
+    def test_the_same_seed_gives_the_same_bytes_and_another_does_not(self, data: Dataset, tmp_path: Path) -> None:
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            train(load_config("few-shot", changes=[*TINY, f"seed={seed}"]), data, data, tmp_path / name)
+        assert weights_of(tmp_path / "a") == weights_of(tmp_path / "b") != weights_of(tmp_path / "c")
+
+    def test_a_learning_rate_of_almost_nothing_changes_almost_nothing(self, data: Dataset, tmp_path: Path) -> None:
+        train(load_config("retrained", changes=[*TINY, "optimizer.learning_rate=1e-12"]), data, data, tmp_path)
+        rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+        # Only the running statistics of the batch norms move.
+        assert abs(float(rows[0]["train_loss"]) - float(rows[1]["train_loss"])) < 1
+
+    def test_training_lowers_the_loss(self, data: Dataset, tmp_path: Path) -> None:
+        changes = [*TINY, "epochs=25", "patience=25", "optimizer.learning_rate=0.003"]
+        train(load_config("abnormal", changes=changes), data, data, tmp_path)
+        losses = [float(row["train_loss"]) for row in csv.DictReader((tmp_path / "log.csv").read_text().splitlines())]
+        assert losses[-1] < 0.9 * losses[0]
+
+    def test_stops_early_and_keeps_the_best_epoch(self, data: Dataset, tmp_path: Path) -> None:
+        changes = [*TINY, "epochs=30", "patience=2", "optimizer.learning_rate=0.1", "optimizer.clip=null"]
+        train(load_config("random-sentences", changes=changes), data, data, tmp_path)
+        card = json.loads((tmp_path / "card.json").read_text())
+        assert card["epochs"] == card["best_epoch"] + 2 < 30
+        losses = [row["validation_loss"] for row in card["curve"]]
+        assert card["best_epoch"] == losses.index(min(losses)) + 1
+        assert weights_of(tmp_path, "best") != weights_of(tmp_path, "last")
+
+    def test_gradients_add_up_over_batches(self, data: Dataset, tmp_path: Path) -> None:
+        for name, accumulate in (("one", 1), ("two", 2)):
+            train(load_config("retrained", changes=[*TINY, f"accumulate={accumulate}"]), data, data, tmp_path / name)
+        assert weights_of(tmp_path / "one") != weights_of(tmp_path / "two")
+        with pytest.raises(WronglungError, match="20 films are too few for accumulate=3 batches of 8"):
+            train(load_config("retrained", changes=[*TINY, "accumulate=3"]), data, data, tmp_path / "three")
+
+    def test_bfloat16_trains(self, data: Dataset, tmp_path: Path) -> None:
+        train(load_config("no-attention", changes=[*TINY, "precision=bfloat16"]), data, data, tmp_path)
+        assert read_design(tmp_path / "best.safetensors") is not None
+
+    def test_workers_change_nothing(self, data: Dataset, tmp_path: Path) -> None:
+        for workers in (0, 2):
+            config = load_config("retrained", changes=[*TINY, "epochs=1", f"workers={workers}"])
+            train(config, data, data, tmp_path / str(workers))
+        assert weights_of(tmp_path / "0") == weights_of(tmp_path / "2")
+
+    def test_an_image_that_cannot_be_read_is_named(self, data: Dataset, tmp_path: Path) -> None:
+        gone = replace(data.instances[0].image, path=tmp_path / "gone.png")
+        broken = replace(data, instances=(replace(data.instances[0], image=gone), *data.instances[3:]))
+        with pytest.raises(WronglungError, match=r"gone.png.*leave it out"):
+            train(load_config("retrained", changes=TINY), broken, data, tmp_path / "run")
+
+    def test_starts_from_another_checkpoint(self, data: Dataset, tmp_path: Path) -> None:
+        best = train(load_config("retrained", changes=TINY), data, data, tmp_path / "a")
+        changes = [*TINY, f"init={best}", "epochs=1", "optimizer.learning_rate=1e-9"]
+        train(load_config("no-attention", changes=changes), data, data, tmp_path / "b")
+        a, b = (torch.tensor(list(weights_of(tmp_path / one, "best"))) for one in "ab")
+        assert len(b) > len(a)  # the no-attention vector is new
+        with pytest.raises(WronglungError, match="must be of the same design"):
+            train(
+                load_config("retrained", changes=[*TINY, f"init={best}", "image.width=8"]), data, data, tmp_path / "c"
+            )
+
+
+class TestResume:
+    def test_a_run_that_was_stopped_anywhere_ends_with_the_same_weights(self, data: Dataset, tmp_path: Path) -> None:
+        """Also within an epoch, with everything on that has a state."""
+        config = load_config("few-shot", changes=[*TINY, "epochs=3", "save_every=1", "optimizer.schedule=plateau"])
+        train(config, data, data, tmp_path / "whole")
+
+        from wronglung.adapters.gloria.training import folder
+
+        for stop_at in (1, 2, 3, 4, 7):
+            out = tmp_path / str(stop_at)
+            count = 0
+            original = folder.write_state
+
+            def write(where: Path, content: Any, stop: int = stop_at, original: Any = original) -> None:
+                nonlocal count
+                original(where, content)
+                count += 1
+                if count == stop:
+                    raise KeyboardInterrupt
+
+            folder.write_state = write
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    train(config, data, data, out)
+            finally:
+                folder.write_state = original
+            train(config, data, data, out, resume=True)
+            for name in ("best", "last"):
+                assert weights_of(out, name) == weights_of(tmp_path / "whole", name)
+
+    def test_a_killed_process_resumes_to_the_same_weights(self, tmp_path: Path) -> None:
+        file = write_sketch(tmp_path / "data", patients=40)
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            line["split"] = "train" if line["patient_id"] < "p030" else "valid"
+        file.write_text("\n".join(map(json.dumps, lines)) + "\n")
+        command = [
+            sys.executable, "-m", "wronglung", "train", "--variant", "retrained", "--dataset", "jsonl",
+            "--data-root", str(file), "--device", "cpu", "--quiet",
+            *(word for change in (*TINY, "epochs=30", "patience=30") for word in ("--set", change)),
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([*command, "--out", str(tmp_path / "whole")], env=environment, check=True, timeout=120)
+        victim = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], env=environment)
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline and victim.poll() is None:
+            log = tmp_path / "killed/log.csv"
+            if log.exists() and len(log.read_text().splitlines()) > 4:
+                break
+            time.sleep(0.01)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        assert len((tmp_path / "killed/log.csv").read_text().splitlines()) < 31, "was not killed in time"
+        subprocess.run(
+            [*command, "--out", str(tmp_path / "killed"), "--resume"], env=environment, check=True, timeout=120
+        )
+        for name in ("best", "last"):
+            assert weights_of(tmp_path / "killed", name) == weights_of(tmp_path / "whole", name)
+
+    def test_a_finished_run_stays_as_it_is(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("retrained", changes=TINY)
+        train(config, data, data, tmp_path)
+        before = weights_of(tmp_path)
+        train(config, data, data, tmp_path, resume=True)
+        assert weights_of(tmp_path) == before
+
+    def test_a_folder_that_holds_a_run_is_not_overwritten_unasked(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("retrained", changes=TINY)
+        train(config, data, data, tmp_path)
+        with pytest.raises(WronglungError, match="holds a training run; go on with --resume"):
+            train(config, data, data, tmp_path)
+        train(config, data, data, tmp_path, overwrite=True)
+
+    def test_refuses_another_configuration_or_other_data(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("retrained", changes=TINY)
+        with pytest.raises(WronglungError, match="holds no training run to resume"):
+            train(config, data, data, tmp_path, resume=True)
+        train(config, data, data, tmp_path)
+        other = load_config("retrained", changes=[*TINY, "epochs=5"])
+        with pytest.raises(WronglungError, match=r"another configuration \(epochs: 2 then, 5 now\)"):
+            train(other, data, data, tmp_path, resume=True)
+        fewer = replace(data, instances=data.instances[3:])
+        with pytest.raises(WronglungError, match="another training data"):
+            train(config, fewer, data, tmp_path, resume=True)
+
+    def test_a_damaged_state_is_named(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("retrained", changes=TINY)
+        train(config, data, data, tmp_path)
+        (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 not a state")
+        with pytest.raises(WronglungError, match=r"state.pt: is damaged"):
+            train(config, data, data, tmp_path, resume=True)
+
+
+class TestDesign:
+    def test_a_checkpoint_round_trips_through_float16(
+        self, tiny_weights: dict[str, torch.Tensor], tmp_path: Path
+    ) -> None:
+        words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" + "\n".join(f"w{i}" for i in range(14)) + "\n"
+        path = tmp_path / "m.safetensors"
+        design = Design(tokens="words", cleaning="plain", heads=2)
+        write_checkpoint(path, tiny_weights, design, words.encode(), torch.float16)
+        assert read_design(path) == (design, words.encode())
+        model = load(path)
+        assert model.card.settings["tokens"] == "words"
+        with pytest.raises(WronglungError, match="carries its own vocabulary; leave bert="):
+            load(path, bert="some/bert")
+        assert load(path, tokens="cls+words").card.settings["tokens"] == "cls+words"
+
+    def test_a_later_version_or_a_missing_vocabulary_is_refused(
+        self, tiny_weights: dict[str, torch.Tensor], tmp_path: Path
+    ) -> None:
+        import safetensors.torch
+
+        path = tmp_path / "m.safetensors"
+        for content, message in (
+            ('{"design": {"version": 2}, "vocabulary": "x"}', "bad design.version"),
+            ('{"design": {}}', "bad vocabulary"),
+            ("{", "Invalid JSON"),
+            ('{"design": {"crop": 500}, "vocabulary": "x"}', "larger than longer_side"),
+        ):
+            safetensors.torch.save_file(tiny_weights, path, metadata={METADATA: content})
+            with pytest.raises(WronglungError, match=message):
+                load(path)
