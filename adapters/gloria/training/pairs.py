@@ -7,7 +7,6 @@ them and their gradients in closed form, some sentences at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +14,10 @@ from torch.autograd.function import once_differentiable
 
 from ..attention import EPSILON, TEMPERATURE_ATTENTION, word_region_attention, word_shares
 
-# Elements of a word-region table that are worked on at once: on a CPU the tables of a step then stay in its cache.
-_STEP_CPU = 2**18
-_STEP_ELSEWHERE = 2**24
+# Words that are compared with all images at once. On a CPU with more of them the tables of a step would leave its cache,
+# and with fewer the products of matrices are slow; other devices take what makes a table of so many elements.
+_STEP_WORDS_CPU = 128
+_STEP_TABLE = 2**24
 
 # A larger table of all pairs is computed again for the gradients instead of being kept.
 _KEPT = 2**24
@@ -109,14 +109,15 @@ class _Step(NamedTuple):
     width: int
 
 
-def _steps(widths: list[int], table: int, limit: int) -> Iterator[_Step]:
-    """Cut sentences, longest first, into steps of at most ``limit`` elements at ``table`` elements per word."""
+def _steps(widths: list[int], words: int) -> list[_Step]:
+    """Cut sentences, longest first, into steps of at most so many words, or of one sentence."""
+    steps = []
     start = 0
     while start < len(widths):
-        count = max(1, limit // (widths[start] * table))
-        stop = min(start + count, len(widths))
-        yield _Step(start, stop, widths[start])
+        stop = min(start + max(1, words // widths[start]), len(widths))
+        steps.append(_Step(start, stop, widths[start]))
         start = stop
+    return steps
 
 
 class _ComparePairs(torch.autograd.Function):
@@ -139,9 +140,9 @@ class _ComparePairs(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images, n_regions, _ = regions.shape
         sentences, slots, _ = words.shape
-        limit = _STEP_CPU if regions.device.type == "cpu" else _STEP_ELSEWHERE
-        steps = list(_steps(widths, images * n_regions, limit))
-        keep = any(ctx.needs_input_grad) and images * n_regions * sum(widths) <= _KEPT
+        table = images * n_regions
+        steps = _steps(widths, _STEP_WORDS_CPU if regions.device.type == "cpu" else _STEP_TABLE // table)
+        keep = any(ctx.needs_input_grad) and table * sum(widths) <= _KEPT
         gram = regions @ regions.transpose(1, 2)
         word_lengths = torch.linalg.vector_norm(words, dim=2)
         cosines = regions.new_zeros(images, sentences, slots)
