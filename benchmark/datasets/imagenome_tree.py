@@ -347,9 +347,11 @@ def _write_film(folder: Path, film: _Film, image_format: ImageFormat, quality: i
 
 def _write_table(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str = ",") -> None:
     text = io.StringIO(newline="")
-    table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(rows)
+    minimal = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    # A carriage return ends a row too, but is quoted for it from Python 3.13 only.
+    quoted = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in (columns, *rows):
+        (quoted if any("\r" in str(cell) for cell in row) else minimal).writerow(row)
     content = text.getvalue().encode()
     file.parent.mkdir(parents=True, exist_ok=True)
     # Without a time stamp, so that the same dataset gives the same bytes.

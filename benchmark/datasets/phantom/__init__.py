@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ...anatomy import REGIONS
 from ...errors import WronglungError
 from ...instances import Box, Dataset, ImageRef, Instance
 from .film import render_films
@@ -76,12 +77,14 @@ def read(
 def _instances(image: PhantomImage, boxes: dict[str, Box]) -> Iterator[Instance]:
     scene = image.scene
     for sentence in write_report(scene):
+        # In the order in which the Chest ImaGenome readers give them, so that a written copy reads back the same.
+        findings = tuple(sorted(sentence.findings, key=lambda finding: REGIONS.index(finding.region)))
         yield Instance(
             id=f"dicom_{image.id}_sent_{scene.study_id}|{sentence.ordinal}",
             image=image,
             sentence=sentence.text,
-            boxes=tuple(boxes[name] for name in dict.fromkeys(one.region for one in sentence.findings)),
-            findings=sentence.findings,
+            boxes=tuple(boxes[name] for name in dict.fromkeys(one.region for one in findings)),
+            findings=findings,
             study_id=scene.study_id,
             patient_id=scene.patient_id,
             split=scene.split,
