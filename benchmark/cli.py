@@ -312,6 +312,30 @@ def inspect(
             typer.echo(f"note: {chosen - drawn} left out, their images cannot be decoded", err=True)
 
 
+@data_app.command()
+def phantom(
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new or empty folder.")],
+    size: Annotated[int, typer.Option(help="Width and height of a film, in pixels.")] = 64,
+    patients: Annotated[int, typer.Option(help="How many patients, in all splits.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the films and reports.")] = 0,
+    fmt: Annotated[
+        Literal["imagenome", "jsonl"], typer.Option("--format", "-f", help="imagenome: with MIMIC-CXR-JPG's films.")
+    ] = "imagenome",
+    image_format: Annotated[Literal["jpg", "png"], typer.Option(help="png keeps every pixel.")] = "png",
+) -> None:
+    """Write the generated films to disk, as Chest ImaGenome (gold is the test split) or in the neutral format."""
+    from .datasets.imagenome_tree import write_tree
+    from .datasets.jsonl_writer import write_jsonl
+    from .datasets.phantom import read
+
+    data = read(size=size, patients=patients, seed=seed, split="all")
+    if fmt == "imagenome":
+        write_tree(data, out, image_format=image_format)
+    else:
+        write_jsonl(data, out, name="phantom", image_format=image_format)
+    typer.echo(f"written: {len({one.image_id for one in data.instances})} films in {out}", err=True)
+
+
 def _evaluate(
     model: str,
     arguments: dict[str, str],

@@ -17,15 +17,14 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..anatomy import REGIONS
 from ..errors import WronglungError
 from ..instances import Box, Dataset, ImageRef, Instance
+from .image_files import ImageFormat, check_encoding, make_empty, save_image
 from .imagenome_labels import category
 from .rules import bare_id
-
-ImageFormat = Literal["jpg", "png"]
 
 _IMAGE_ID = re.compile(r"[0-9A-Za-z_-]+")
 _NUMERIC_ID = re.compile(r"[0-9]{2,}")
@@ -81,19 +80,17 @@ def write_tree(dataset: Dataset, folder: Path, *, image_format: ImageFormat = "j
     is not train, valid or test, a box without a finding, and boxes of a region that differ within an image. Raises it too
     for a folder that holds something or cannot be written, and for films that cannot be read or encoded.
     """
-    if image_format not in ("jpg", "png") or not 1 <= quality <= 95:
-        raise WronglungError(f"image_format={image_format!r}, quality={quality}: jpg or png, and 1 to 95")
+    check_encoding(image_format, quality)
     films = _films(dataset)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise WronglungError(f"{folder}: is not empty; give a new folder")
+        make_empty(folder)
         _write_gold(folder / "chest-imagenome/1.0.0/gold_dataset", [film for film in films if film.split == "test"])
         _write_silver(folder / "chest-imagenome/1.0.0/silver_dataset", films)
         _write_mimic_tables(folder / "mimic-cxr-jpg/2.1.0", films)
         _write_reports(folder / "mimic-cxr/2.0.0", films)
         for film in films:
-            _write_film(folder / "mimic-cxr-jpg/2.1.0", film, image_format, quality)
+            file = folder / "mimic-cxr-jpg/2.1.0" / film.folder / f"{film.image.id}.{image_format}"
+            save_image(film.image, file, image_format, quality)
     except OSError as error:
         raise WronglungError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return folder
@@ -328,21 +325,6 @@ def _write_reports(folder: Path, films: Sequence[_Film]) -> None:
         file = folder / f"{place}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_film(folder: Path, film: _Film, image_format: ImageFormat, quality: int) -> None:
-    file = folder / film.folder / f"{film.image.id}.{image_format}"
-    try:
-        pixels = film.image.load()
-    except OSError as error:
-        raise WronglungError(f"image {film.image.id}: {error}") from error
-    if image_format == "jpg" and pixels.mode not in ("L", "RGB"):
-        raise WronglungError(f"image {film.image.id}: mode {pixels.mode} is not for JPEG; write png")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if image_format == "jpg":
-        pixels.save(file, quality=quality)
-    else:
-        pixels.save(file)
 
 
 def _write_table(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str = ",") -> None:
