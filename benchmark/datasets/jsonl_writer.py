@@ -27,7 +27,7 @@ def write_jsonl(
     check_encoding(image_format, quality)
     images = {instance.image_id: instance.image for instance in dataset.instances}
     for image_id in images:
-        if bare_id(image_id) != image_id or Path(image_id).name != image_id or {"\\", "\0"} & set(image_id):
+        if image_id in ("", ".", "..") or bare_id(image_id) != image_id or {"/", "\\", "\0"} & set(image_id):
             raise WronglungError(f"image id {image_id!r} is no plain name; a file cannot be named after it")
     for instance in dataset.instances:
         if instance.parent_regions:
