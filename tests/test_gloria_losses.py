@@ -542,7 +542,8 @@ class TestPrecision:
     def test_autocast_changes_nothing_but_the_input(self, dtype: torch.dtype) -> None:
         regions, words, counted, vector = draw(6, 6, 7, 16, 12, torch.float32)
         overall = torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(3))
-        labels = torch.rand(6, 32, 32, generator=torch.Generator().manual_seed(4)) < 0.4
+        # More pixels a region than bfloat16 can count.
+        labels = torch.rand(6, 128, 128, generator=torch.Generator().manual_seed(4)) < 0.4
         results = []
         for mixed in (False, True):
             half = [one.detach().to(dtype) for one in (regions, words, vector, *overall)]
@@ -574,6 +575,18 @@ class TestPrecision:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
                 gradients.append(torch.autograd.grad([cosines, maps], inputs, [cosines.cos(), maps.cos()]))
         assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+    @pytest.mark.cuda
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_cuda_gives_what_the_cpu_gives(self) -> None:
+        gradients = []
+        for device in ("cpu", "cuda"):
+            regions, words, counted, vector = (one.to(device) for one in draw(6, 7, 8, 16, 12))
+            inputs = [one.requires_grad_() for one in (regions, words, vector)]
+            cosines, maps = compared(regions, words, counted, vector)
+            loss = local_logits(cosines, counted).square().mean() + divergence_loss(maps[:, :6])
+            gradients.append([loss.detach().cpu(), *(one.cpu() for one in torch.autograd.grad(loss, inputs))])
+        torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)
 
 
 class TestLosses:
