@@ -92,13 +92,13 @@ def find_scene_graph(graphs: Iterable[Path], image_id: str, ledger: Ledger) -> S
 def add_sentences(film: Film, graph: SceneGraph, boxes: FilmBoxes, ledger: Ledger) -> bool:
     """Group a scene graph by sentence. False, with an entry, for a graph that ties nothing or is not in order."""
     image_id = boxes.image.id
-    placed: dict[str, dict[Corners, None]] = {}
+    placed: dict[str, list[Corners]] = {}
     for one in graph.objects:
-        known = placed.setdefault(one.bbox_name, {})
-        if known:
+        corners = (one.original_x1, one.original_y1, one.original_x2, one.original_y2)
+        if one.bbox_name in placed:
             ledger.repair("duplicate_row", image_id, f"{one.bbox_name} has more than one box; different ones all count")
-        known[one.corners] = None
-        boxes.get(one.bbox_name, one.corners)
+        placed.setdefault(one.bbox_name, []).append(corners)
+        boxes.get(one.bbox_name, corners)
     order = sorted(graph.attributes, key=lambda item: _REGION_ORDER.get(item.bbox_name, len(REGIONS)))
     unplaced: dict[str, None] = {}
     for item in order:
@@ -113,8 +113,7 @@ def add_sentences(film: Film, graph: SceneGraph, boxes: FilmBoxes, ledger: Ledge
                 continue
             if region not in placed:
                 unplaced[region] = None
-            for corners in placed.get(region, ()):
-                sentence.regions[region, corners] = None
+            sentence.regions.update(((region, corners), None) for corners in placed.get(region, ()))
             for label in labels:
                 try:
                     finding = graph_finding(label, region)

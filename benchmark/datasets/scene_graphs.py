@@ -3,9 +3,9 @@
 The parts that are read, with example values::
 
     {"image_id": "0a1b2c3d-...", "viewpoint": "AP",
-     "objects": [{"object_id": "0a1b2c3d-..._right lung", "bbox_name": "right lung",
+     "objects": [{"bbox_name": "right lung",
                   "original_x1": 506, "original_y1": 508, "original_x2": 1380, "original_y2": 2188}],
-     "attributes": [{"object_id": "0a1b2c3d-..._right lung", "bbox_name": "right lung",
+     "attributes": [{"bbox_name": "right lung",
                      "attributes": [["nlp|yes|abnormal", "anatomicalfinding|yes|pleural effusion"]],
                      "phrases": ["Small right pleural effusion."], "phrase_IDs": ["50000001|2"]}]}
 
@@ -15,11 +15,12 @@ The lists of an attribute item run in parallel over its phrases.
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ..instances import Context, Finding
 from .jsonl import first_fault
@@ -28,40 +29,37 @@ _MAX_BYTES = 64 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class GraphObject(_Model):
+# Plain dataclasses: pydantic fills them more than twice as fast as its own models.
+@dataclass(slots=True)
+class GraphObject:
     """A region with its box; the ``original_`` corners are in pixels of the original film."""
 
     bbox_name: str
-    object_id: str | None = None
     original_x1: float | None = None
     original_y1: float | None = None
     original_x2: float | None = None
     original_y2: float | None = None
 
-    @property
-    def corners(self) -> tuple[float | None, float | None, float | None, float | None]:
-        return self.original_x1, self.original_y1, self.original_x2, self.original_y2
 
-
-class GraphAttribute(_Model):
+@dataclass(slots=True)
+class GraphAttribute:
     """A region with the phrases about it, and the labels ("category|context|label") of each phrase."""
 
     bbox_name: str
-    object_id: str | None = None
     attributes: list[list[str]]
     phrases: list[str]
     phrase_IDs: list[str]  # noqa: N815 - the name in the file
 
 
-class SceneGraph(_Model):
+@dataclass(slots=True)
+class SceneGraph:
     image_id: str
-    viewpoint: str | None = None
     objects: list[GraphObject]
     attributes: list[GraphAttribute]
+    viewpoint: str | None = None
+
+
+_SCENE_GRAPH = TypeAdapter(SceneGraph)
 
 
 def read_scene_graph(file: Path) -> SceneGraph:
@@ -75,7 +73,7 @@ def read_scene_graph(file: Path) -> SceneGraph:
             raise ValueError("is not a regular file")
         if state.st_size > _MAX_BYTES:
             raise ValueError("larger than 64 MiB")
-        graph = SceneGraph.model_validate_json(file.read_bytes().removeprefix(_BOM))
+        graph = _SCENE_GRAPH.validate_json(file.read_bytes().removeprefix(_BOM))
     except FileNotFoundError:
         raise
     except OSError as error:
