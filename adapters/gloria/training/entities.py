@@ -4,8 +4,8 @@ One way, two configurations: a spaCy pipeline marks the mentions of a sentence, 
 concept in a knowledge base. Mentions without a concept are dropped.
 
 - ``"umls"``: mentions by one of scispaCy's models (``en_core_sci_lg``, ``_md`` or ``_sm``, the first that is installed),
-  concepts of the UMLS, with scispaCy's own settings. Its models mark most nouns, structures of the body and their sides
-  among them ("right lower lobe", "lungs").
+  concepts of the UMLS, with scispaCy's own settings. Its models are trained to mark structures of the body too, with
+  their sides ("right lower lobe").
 - ``"radiology"``: mentions by :class:`.mentions.Mentions`, concepts of ``radiology_concepts.jsonl`` beside this file:
   the findings, diseases, tubes, devices, textures and technical assessments of Chest ImaGenome with their synonyms and
   abbreviations, and what else reports name as findings, symptoms or diseases. Structures of the body, sides, zones,
@@ -81,7 +81,7 @@ def load_entities(source: Source = "auto", cache: Path | None = None) -> Clinica
 
     ``cache`` is the folder for the index of the radiology base (under 1 MB, made at first use), by default
     ``wronglung/entities`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. UMLS is read from scispaCy's own cache
-    (``$SCISPACY_CACHE`` or ``~/.scispacy``) with scispaCy's own reader; it needs about 10 GB of memory.
+    (``$SCISPACY_CACHE`` or ``~/.scispacy``) with scispaCy's own reader.
 
     Raises :class:`WronglungError` where scispaCy, or with "umls" its model or files, are missing, saying what to
     install; and for a cache that cannot be written.
