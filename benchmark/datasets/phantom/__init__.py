@@ -17,12 +17,12 @@ from PIL import Image
 from ...anatomy import REGIONS
 from ...errors import WronglungError
 from ...instances import Box, Dataset, ImageRef, Instance
-from .film import render_films
+from .film import lesion_mask, render_films
 from .regions import region_boxes
 from .report import write_report
 from .scene import Scene, patient_scenes
 
-__all__ = ["PhantomImage", "Scene", "patient_scenes", "pixels", "read", "render_films", "write_report"]
+__all__ = ["PhantomImage", "Scene", "lesion_mask", "patient_scenes", "pixels", "read", "render_films", "write_report"]
 
 Split = Literal["train", "valid", "test", "all"]
 

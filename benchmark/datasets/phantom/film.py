@@ -19,7 +19,6 @@ from .scene import (
     CONSOLIDATION,
     EDEMA,
     EFFUSION,
-    KINDS,
     LEADS,
     NODULE,
     OPACITY,
@@ -36,7 +35,8 @@ from .scene import (
     shape,
 )
 
-Floats: TypeAlias = npt.NDArray[np.float32]
+Floats: TypeAlias = npt.NDArray[np.floating]  # float32 throughout; Python's numbers do not widen it
+_Number: TypeAlias = float | Floats
 
 _PIXELS_AT_ONCE = 1 << 16
 _APEX = 0.53  # v that lies in the middle of a film without shift
@@ -73,18 +73,18 @@ class _Chest:
         self.pose = dict(zip(scenes[0].exposure._fields, pose, strict=True))
         self.outline = dict(zip(shape(scenes[0])._fields, outline, strict=True))
         # Antisymmetric about the middle, exactly: a chest without shift and tilt is its own mirror image.
-        centres = (2 * np.arange(size, dtype=np.float32) + 1 - np.float32(size)) / np.float32(2 * size)
+        centres = (2 * np.arange(size, dtype=np.float32) + 1 - size) / (2 * size)
         self.x, self.y = centres[None, None, :], centres[None, :, None]
         down = self.y - self.pose["shift_y"]
         across = self.x - self.pose["shift_x"]
-        self.v = down / (self.body["height"] * self.pose["zoom"]) + np.float32(_APEX)
+        self.v = down / (self.body["height"] * self.pose["zoom"]) + _APEX
         self.u = (across - self.pose["tilt"] * down) / (self.body["width"] * self.pose["zoom"])
         self.a = np.abs(self.u)
         self.lateral = lateral_edge(self.v)
         self.medial = medial_edge(self.v)
         dome = np.where(self.u < 0, self.outline["right_dome"], self.outline["left_dome"])
         self.base = base_edge(self.a, dome)
-        self.pixel = np.float32(1 / size) / (self.body["width"] * self.pose["zoom"])  # of u
+        self.pixel = 1 / (size * self.body["width"] * self.pose["zoom"])  # of u
 
 
 def _columns(rows: Sequence[Sequence[float]]) -> list[Floats]:
@@ -95,45 +95,44 @@ def _columns(rows: Sequence[Sequence[float]]) -> list[Floats]:
 
 def lateral_edge(v: Floats) -> Floats:
     """|u| of the outer edge of a lung at v: narrow at the apex, 1 from the middle down."""
-    rest = _unit((np.float32(0.62) - v) / np.float32(0.62))
-    return np.float32(0.42) + np.float32(0.58) * np.sqrt(1 - rest * rest)
+    rest = _unit((0.62 - v) / 0.62)
+    edge: Floats = 0.42 + 0.58 * np.sqrt(1 - rest * rest)
+    return edge
 
 
 def medial_edge(v: Floats) -> Floats:
     """|u| of the inner edge of a lung at v."""
-    rest = _unit((np.float32(0.25) - v) / np.float32(0.25))
-    return np.float32(0.42) - np.float32(0.25) * np.sqrt(1 - rest * rest)
+    rest = _unit((0.25 - v) / 0.25)
+    edge: Floats = 0.42 - 0.25 * np.sqrt(1 - rest * rest)
+    return edge
 
 
 def base_edge(a: Floats, dome: Floats) -> Floats:
     """v of the lower edge of a lung at |u| = a, whose hemidiaphragm rises by ``dome``: a parabola, lowest at the side."""
-    off = (a - np.float32(0.5)) / np.float32(0.5)
-    return 1 - dome * (1 - off * off)
+    off = (a - 0.5) / 0.5
+    edge: Floats = 1 - dome * (1 - off * off)
+    return edge
 
 
 def _unit(values: Floats) -> Floats:
-    return np.minimum(np.maximum(values, np.float32(0)), np.float32(1))
+    bounded: Floats = np.minimum(np.maximum(values, 0), 1)
+    return bounded
 
 
-def _step(distance: Floats, width: float | Floats) -> Floats:
+def _step(distance: Floats, width: _Number) -> Floats:
     """0 outside, 1 inside, smooth over ``width`` about distance 0 (positive inside)."""
-    t = _unit(
-        distance / np.float32(width) + np.float32(0.5)
-        if isinstance(width, float)
-        else distance / width + np.float32(0.5)
-    )
+    t = _unit(distance / width + 0.5)
     return t * t * (3 - 2 * t)
 
 
-def _ellipse(x: Floats, y: Floats, width: float | Floats, height: float | Floats, edge: float = 0.5) -> Floats:
+def _ellipse(x: Floats, y: Floats, width: _Number, height: _Number, edge: float = 0.5) -> Floats:
     """1 in the middle of an ellipse about the origin, 0 outside; ``edge`` is the share of the radius that fades."""
-    p = x / (np.float32(width) if isinstance(width, float) else width)
-    q = y / (np.float32(height) if isinstance(height, float) else height)
-    return _step(np.float32(1) - np.sqrt(p * p + q * q), edge)
+    p, q = x / width, y / height
+    return _step(1 - np.sqrt(p * p + q * q), edge)
 
 
-def _towards(image: Floats, level: float | Floats, weight: Floats) -> Floats:
-    return image + ((np.float32(level) if isinstance(level, float) else level) - image) * weight
+def _towards(image: Floats, level: _Number, weight: Floats) -> Floats:
+    return image + (level - image) * weight
 
 
 # --- the film ---------------------------------------------------------------------------------------------------------
@@ -143,70 +142,69 @@ def _render(scenes: Sequence[Scene], size: int) -> npt.NDArray[np.uint8]:
     chest = _Chest(scenes, size)
     coarse, fine, grain = _noise(scenes, size)
     image, lung = _healthy(chest, coarse, fine)
-    for kind in KINDS:
+    for kind in _PAINTERS:
         for side in SIDES:
-            image = _paint_lesions(image, scenes, chest, lung, fine, kind, side)
+            _paint_lesions(image, scenes, chest, lung, kind, side)
     image = _bones(image, chest)
-    image = _paint_devices(image, scenes, chest)
+    _paint_devices(image, scenes, chest)
     pose = chest.pose
-    image = (image - np.float32(0.5)) * pose["contrast"] + np.float32(0.5) + pose["brightness"]
+    image = (image - 0.5) * pose["contrast"] + 0.5 + pose["brightness"]
     image = image + pose["gradient_x"] * chest.x + pose["gradient_y"] * chest.y + grain * pose["noise"]
-    return np.floor(_unit(image) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    films: npt.NDArray[np.uint8] = np.floor(_unit(image) * 255 + 0.5).astype(np.uint8)
+    return films
 
 
 def _healthy(chest: _Chest, coarse: Floats, fine: Floats) -> tuple[Floats, Floats]:
     """The chest without bones, lesions and devices; and how much each pixel shows lung, in [0, 1]."""
     body, outline, u, v, a = chest.body, chest.outline, chest.u, chest.v, chest.a
     # Neck, then shoulders that widen downwards.
-    flare = _step(v + np.float32(0.12), 0.26)
-    skin = np.float32(0.34) + (body["shoulder"] - np.float32(0.34)) * flare
+    flare = _step(v + 0.12, 0.26)
+    skin = 0.34 + (body["shoulder"] - 0.34) * flare
     inside = _step(skin - a, 0.08)
-    below = _step(v - chest.base, 0.05) * _step(np.float32(1.08) - a, 0.1)
-    tissue = np.float32(0.5) - np.float32(0.08) * _step(a - np.float32(1.05), 0.3)
+    below = _step(v - chest.base, 0.05) * _step(1.08 - a, 0.1)
+    tissue: Floats = 0.5 - 0.08 * _step(a - 1.05, 0.3)
     tissue = _towards(tissue, 0.74, below)
     tissue = _towards(tissue, 0.24, _bubble(chest))
-    image = np.float32(0.04) + (tissue - np.float32(0.04)) * inside
+    image: Floats = 0.04 + (tissue - 0.04) * inside
 
     lung = _step(chest.lateral - a, 0.07) * _step(a - chest.medial, 0.07) * _step(chest.base - v, 0.05)
-    level = chest.pose["lung"] + np.float32(0.06) * coarse
+    level = chest.pose["lung"] + 0.06 * coarse
     level = level + chest.pose["texture"] * fine
     image = _towards(image, level, lung)
     image = image + lung * _hila(chest)
 
     # Mediastinum with the trachea's air, spine, great vessels, heart.
-    middle = _step(np.float32(0.23) - a, 0.16) * _step(np.float32(1.1) - v, 0.3) * inside
+    middle = _step(0.23 - a, 0.16) * _step(1.1 - v, 0.3) * inside
     image = _towards(image, 0.68, middle)
-    image = image + np.float32(0.07) * _step(np.float32(0.1) - a, 0.06) * inside
-    air = _step(np.float32(0.055) - np.abs(u - np.float32(0.01)), 0.05) * _step(np.float32(0.22) - v, 0.06)
-    image = image - np.float32(0.2) * air * inside
-    knob = _ellipse(u - body["aorta"], v - np.float32(0.26), 0.17, 0.1, 0.4)
+    image = image + 0.07 * _step(0.1 - a, 0.06) * inside
+    air = _step(0.055 - np.abs(u - 0.01), 0.05) * _step(0.22 - v, 0.06)
+    image = image - 0.2 * air * inside
+    knob = _ellipse(u - body["aorta"], v - 0.26, 0.17, 0.1, 0.4)
     image = _towards(image, 0.68, knob)
     left, right = outline["heart_left"], outline["heart_right"]
-    across = u - (left - right) * np.float32(0.5) - np.float32(0.35) * (v - outline["heart_centre"])
-    heart = _ellipse(
-        across, v - outline["heart_centre"], (left + right) * np.float32(0.53), outline["heart_height"], 0.16
-    )
-    image = _towards(image, 0.7, heart * inside * np.float32(0.92))
+    across = u - (left - right) * 0.5 - 0.35 * (v - outline["heart_centre"])
+    heart = _ellipse(across, v - outline["heart_centre"], (left + right) * 0.53, outline["heart_height"], 0.16)
+    image = _towards(image, 0.7, heart * inside * 0.92)
     return image, lung
 
 
 def _bubble(chest: _Chest) -> Floats:
     """Air in the stomach, under the left hemidiaphragm."""
     radius = chest.body["bubble"]
-    there = np.maximum(radius, np.float32(0.01))
-    deep = chest.v - (1 - chest.outline["left_dome"]) - np.float32(0.05) - there * np.float32(0.6)
-    return _ellipse(chest.u - np.float32(0.5), deep, there * np.float32(1.5), there * np.float32(0.6)) * (radius > 0)
+    there = np.maximum(radius, 0.01)
+    deep = chest.v - (1 - chest.outline["left_dome"]) - 0.05 - there * 0.6
+    return _ellipse(chest.u - 0.5, deep, there * 1.5, there * 0.6) * (radius > 0)
 
 
 def _hila(chest: _Chest) -> Floats:
     """Hilar shadows and the vessels that leave them: what they add to a lung."""
-    out, down = chest.a - np.float32(0.2), chest.v - np.float32(0.45)
-    far = np.sqrt(out * out + np.float32(2) * down * down)
-    slope = down / (np.maximum(out, np.float32(0)) + np.float32(0.12)) * chest.body["streaks"]
-    wave = np.abs(slope - np.floor(slope) - np.float32(0.5))
-    streaks = _unit(np.float32(1) - wave * np.float32(5)) * _unit(np.float32(1) - far * np.float32(1.5))
-    hilum = _ellipse(chest.a - np.float32(0.26), down, 0.15, 0.13, 0.9)
-    return np.float32(0.14) * streaks + np.float32(0.2) * hilum
+    out, down = chest.a - 0.2, chest.v - 0.45
+    far = np.sqrt(out * out + 2 * down * down)
+    slope = down / (np.maximum(out, 0) + 0.12) * chest.body["streaks"]
+    wave = np.abs(slope - np.floor(slope) - 0.5)
+    streaks = _unit(1 - wave * 5) * _unit(1 - far * 1.5)
+    hilum = _ellipse(chest.a - 0.26, down, 0.15, 0.13, 0.9)
+    return 0.14 * streaks + 0.2 * hilum
 
 
 def _bones(image: Floats, chest: _Chest) -> Floats:
@@ -214,12 +212,12 @@ def _bones(image: Floats, chest: _Chest) -> Floats:
     body, v, a = chest.body, chest.v, chest.a
     at = (v - body["rib_first"] - body["rib_drop"] * a * a) / body["rib_spacing"]
     number = np.floor(at)
-    band = _step(np.float32(0.2) - np.abs(at - number - np.float32(0.5)), 0.2)
-    cage = _step(chest.lateral + np.float32(0.05) - a, 0.06) * (a > np.float32(0.1))
+    band = _step(0.2 - np.abs(at - number - 0.5), 0.2)
+    cage = _step(chest.lateral + 0.05 - a, 0.06) * (a > 0.1)
     image = image + chest.pose["ribs"] * band * cage * ((number >= 0) & (number < body["rib_count"]))
-    rise = np.float32(0.05) - body["clavicle"] * (a - np.float32(0.15))
-    bone = _step(np.float32(0.028) - np.abs(v - rise), 0.03) * _step(a - np.float32(0.13), 0.06)
-    return image + np.float32(0.1) * bone * _step(np.float32(1.1) - a, 0.1)
+    rise = 0.05 - body["clavicle"] * (a - 0.15)
+    bone = _step(0.028 - np.abs(v - rise), 0.03) * _step(a - 0.13, 0.06)
+    return image + 0.1 * bone * _step(1.1 - a, 0.1)
 
 
 def _noise(scenes: Sequence[Scene], size: int) -> tuple[Floats, Floats, Floats]:
@@ -229,7 +227,7 @@ def _noise(scenes: Sequence[Scene], size: int) -> tuple[Floats, Floats, Floats]:
     more = corners + (_FINE + 1) * (_FINE + 1)
     for at, scene in enumerate(scenes):
         words = raw_words(*scene.noise_key, more + size * size)
-        nodes = (words[:more] >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
+        nodes = (words[:more] >> np.uint64(40)).astype(np.float32) / (1 << 23) - 1
         coarse[at] = _smooth(nodes[:corners].reshape(_COARSE + 1, -1), size)
         fine[at] = _smooth(nodes[corners:].reshape(_FINE + 1, -1), size)
         grain[at] = _grain(words[more:]).reshape(size, size)
@@ -239,19 +237,20 @@ def _noise(scenes: Sequence[Scene], size: int) -> tuple[Floats, Floats, Floats]:
 def _grain(words: npt.NDArray[np.uint64]) -> Floats:
     pairs = (words & np.uint64(0xFFFF0000FFFF)) + ((words >> np.uint64(16)) & np.uint64(0xFFFF0000FFFF))
     sums = ((pairs & np.uint64(0xFFFFFFFF)) + (pairs >> np.uint64(32))).astype(np.float32)
-    return (sums - np.float32(131070)) / np.float32(37837.0)
+    return (sums - 131070) / 37837.0
 
 
 def _smooth(nodes: Floats, size: int) -> Floats:
     """Values between the nodes of a lattice that covers the film, [size, size]."""
     cells = nodes.shape[0] - 1
-    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(cells) / np.float32(size)
-    cell = np.minimum(np.floor(place), np.float32(cells - 1))
+    place = (np.arange(size, dtype=np.float32) + 0.5) * cells / size
+    cell = np.minimum(np.floor(place), cells - 1)
     t = place - cell
     t = t * t * (3 - 2 * t)
     index = cell.astype(np.intp)
     rows = nodes[index] + (nodes[index + 1] - nodes[index]) * t[:, None]
-    return rows[:, index] + (rows[:, index + 1] - rows[:, index]) * t[None, :]
+    smooth: Floats = rows[:, index] + (rows[:, index + 1] - rows[:, index]) * t[None, :]
+    return smooth
 
 
 # --- lesions ----------------------------------------------------------------------------------------------------------
@@ -265,40 +264,47 @@ class _Lung:
         self.a = -u if side == "right" else u
         self.v = chest.v[films]
         self.medial, self.lateral = chest.medial[films], chest.lateral[films]
-        self.across = (self.a - self.medial) / np.maximum(self.lateral - self.medial, np.float32(0.05))
-        # Without the dome, which is not the same on both sides.
+        self.across = (self.a - self.medial) / np.maximum(self.lateral - self.medial, 0.05)
+        # Down to v = 1: without the dome, which is not the same on both sides.
         self.cavity = _step(self.lateral - self.a, 0.07) * _step(self.a - self.medial, 0.07)
-        self.pixel = chest.pixel[films]
 
 
 _Layer: TypeAlias = tuple[float, Floats]  # a level, and the weight with which it replaces what is there
 
 
-def _paint_lesions(
-    image: Floats, scenes: Sequence[Scene], chest: _Chest, lung: Floats, fine: Floats, kind: str, side: Side
-) -> Floats:
+def lesion_mask(scene: Scene, lesion: Lesion, size: int) -> Floats:
+    """How much of each pixel a lesion of a lung covers, float32 [size, size] in [0, 1], were there no hemidiaphragm.
+
+    Raises ``ValueError`` for a lesion that moves an outline (of the heart or a hemidiaphragm) and covers nothing.
+    """
+    if lesion.kind not in _PAINTERS or lesion.side is None:
+        raise ValueError(f"{lesion.kind} is no lesion of a lung")
+    clear = np.ones((size, size), dtype=np.float32)
+    for _, weight in _layers([lesion], _Lung(_Chest([scene], size), np.zeros(1, dtype=np.intp), lesion.side)):
+        clear *= 1 - weight[0]
+    return 1 - clear
+
+
+def _layers(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
+    """The layers of lesions of one kind, one lesion a film, to be laid over the lung in this order."""
+    return [(level, weight * lung.cavity) for level, weight in _PAINTERS[lesions[0].kind](lesions, lung)]
+
+
+def _paint_lesions(image: Floats, scenes: Sequence[Scene], chest: _Chest, lung: Floats, kind: str, side: Side) -> None:
     found = [
         (at, lesion)
         for at, scene in enumerate(scenes)
         for lesion in scene.lesions
         if lesion.kind == kind and lesion.side == side
     ]
-    if not found or kind not in _PAINTERS:
-        return image
+    if not found:
+        return
     films = np.array([at for at, _ in found], dtype=np.intp)
-    part = image[films]
-    one_lung = _Lung(chest, films, side)
-    for level, weight in lesion_layers([lesion for _, lesion in found], one_lung):
+    part, aerated = image[films], lung[films]
+    for level, weight in _layers([lesion for _, lesion in found], _Lung(chest, films, side)):
         # Fluid hides the hemidiaphragm; all else lies in aerated lung.
-        visible = np.float32(1) if kind == EFFUSION else lung[films] * (one_lung.a > 0)
-        part = _towards(part, level, weight * visible)
+        part = _towards(part, level, weight if kind == EFFUSION else weight * aerated)
     image[films] = part
-    return image
-
-
-def lesion_layers(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
-    """The layers of lesions of one kind, one lesion a film, to be laid over the lung in this order."""
-    return _PAINTERS[lesions[0].kind](lesions, lung)
 
 
 def _by_severity(lesions: Sequence[Lesion], mild: float, moderate: float, severe: float) -> Floats:
@@ -312,68 +318,80 @@ def _forms(lesions: Sequence[Lesion]) -> list[Floats]:
 def _centre(lesions: Sequence[Lesion], forms: list[Floats], spread: float) -> tuple[Floats, Floats]:
     """The middle of a lesion: across its lung, and v."""
     v = _columns([[{"upper": 0.21, "mid": 0.5, "lower": 0.78}[lesion.zone or "mid"]] for lesion in lesions])[0]
-    across = np.float32(0.5) + np.float32(spread) * (forms[0] - np.float32(0.5))
-    return across, v + np.float32(0.1) * (forms[1] - np.float32(0.5))
+    across = 0.5 + spread * (forms[0] - 0.5)
+    return across, v + 0.1 * (forms[1] - 0.5)
+
+
+def _extent(
+    lesions: Sequence[Lesion],
+    wide: tuple[float, float, float],
+    high: tuple[float, float, float],
+    diffuse: tuple[float, float],
+) -> tuple[Floats, Floats]:
+    """Half the width and height of a lesion, by its severity; of one without a zone, ``diffuse``."""
+    sizes = [diffuse if one.zone is None else (wide[one.severity], high[one.severity]) for one in lesions]
+    across, down = _columns(sizes)
+    return across, down
 
 
 def _opacity(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     """Many soft, faint spots: a hazy, patchy area."""
     forms = _forms(lesions)
     across, v = _centre(lesions, forms, 0.16)
-    wide, high = _by_severity(lesions, 0.26, 0.4, 0.52), _by_severity(lesions, 0.1, 0.16, 0.29)
-    clear = np.float32(1)
+    wide, high = _extent(lesions, (0.26, 0.4, 0.52), (0.1, 0.16, 0.29), (0.5, 0.34))
+    clear = np.ones_like(lung.v)
     spots = ((-0.55, -0.5), (0.5, -0.6), (0.0, 0.0), (-0.5, 0.6), (0.55, 0.5), (0.0, -0.9), (0.05, 0.95))
     for nth, (right, down) in enumerate(spots):
-        x = lung.across - across - wide * (np.float32(right) + np.float32(0.5) * (forms[2 + nth] - np.float32(0.5)))
-        y = lung.v - v - high * (np.float32(down) + np.float32(0.5) * (forms[9 + nth] - np.float32(0.5)))
-        clear = clear * (1 - np.float32(0.8) * _ellipse(x, y, wide * np.float32(0.75), high * np.float32(0.7), 0.9))
-    return [(0.62, (1 - clear) * _by_severity(lesions, 0.6, 0.75, 0.85))]
+        x = lung.across - across - wide * (right + 0.5 * (forms[2 + nth] - 0.5))
+        y = lung.v - v - high * (down + 0.5 * (forms[9 + nth] - 0.5))
+        clear = clear * (1 - 0.8 * _ellipse(x, y, wide * 0.75, high * 0.7, 0.9))
+    return [(0.62, (1 - clear) * _by_severity(lesions, 0.7, 0.85, 0.95))]
 
 
 def _consolidation(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     """One dense area with a clear, lobulated border."""
     forms = _forms(lesions)
     across, v = _centre(lesions, forms, 0.16)
-    wide, high = _by_severity(lesions, 0.34, 0.5, 0.66), _by_severity(lesions, 0.12, 0.185, 0.32)
-    dense = np.float32(0)
+    wide, high = _extent(lesions, (0.34, 0.5, 0.66), (0.12, 0.185, 0.32), (0.62, 0.4))
+    dense = np.zeros_like(lung.v)
     for nth, (right, down) in enumerate(((-0.35, -0.3), (0.35, 0.25), (0.0, 0.0))):
-        x = lung.across - across - wide * (np.float32(right) + np.float32(0.3) * (forms[2 + nth] - np.float32(0.5)))
-        y = lung.v - v - high * (np.float32(down) + np.float32(0.3) * (forms[5 + nth] - np.float32(0.5)))
-        dense = np.maximum(dense, _ellipse(x, y, wide * np.float32(0.8), high * np.float32(0.85), 0.25))
-    return [(0.86, dense * _by_severity(lesions, 0.8, 0.9, 0.98))]
+        x = lung.across - across - wide * (right + 0.3 * (forms[2 + nth] - 0.5))
+        y = lung.v - v - high * (down + 0.3 * (forms[5 + nth] - 0.5))
+        dense = np.maximum(dense, _ellipse(x, y, wide * 0.8, high * 0.85, 0.25))
+    return [(0.8, dense * _by_severity(lesions, 0.8, 0.9, 0.98))]
 
 
 def _nodule(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     """A dense ball."""
     forms = _forms(lesions)
     across, v = _centre(lesions, forms, 0.4)
-    radius = _by_severity(lesions, 0.09, 0.15, 0.24) * (np.float32(0.9) + np.float32(0.2) * forms[2])
+    radius = _by_severity(lesions, 0.09, 0.15, 0.24) * (0.9 + 0.2 * forms[2])
     x = lung.a - (lung.medial + across * (lung.lateral - lung.medial))
-    ball = _ellipse(x, (lung.v - v) * np.float32(1.72), radius, radius, 0.25)
-    return [(0.86, ball * np.float32(0.95))]
+    ball = _ellipse(x, (lung.v - v) * 1.72, radius, radius, 0.25)
+    return [(0.84, ball * 0.95)]
 
 
 def _effusion(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     """Fluid at the base whose surface rises towards the side."""
     forms = _forms(lesions)
-    surface = _by_severity(lesions, 0.84, 0.66, 0.42) + np.float32(0.06) * (forms[0] - np.float32(0.5))
+    surface = _by_severity(lesions, 0.7, 0.5, 0.28) + 0.06 * (forms[0] - 0.5)
     rise = _unit(lung.across)
-    surface = surface - (np.float32(0.13) + np.float32(0.05) * forms[1]) * rise * rise * rise
-    return [(0.84, _step(lung.v - surface, 0.05) * _step(np.float32(1.03) - lung.v, 0.06) * lung.cavity)]
+    surface = surface - (0.13 + 0.05 * forms[1]) * rise * rise * rise
+    return [(0.77, _step(lung.v - surface, 0.05) * _step(1.03 - lung.v, 0.06))]
 
 
 def _pneumothorax(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     """Black air without markings around a collapsed lung whose edge is a fine bright line."""
     forms = _forms(lesions)
-    rim = _by_severity(lesions, 0.24, 0.4, 0.58) * (np.float32(0.94) + np.float32(0.12) * forms[0])
-    top = _by_severity(lesions, 0.12, 0.2, 0.32)
+    rim = _by_severity(lesions, 0.3, 0.5, 0.66) * (0.94 + 0.12 * forms[0])
+    top = _by_severity(lesions, 0.15, 0.26, 0.38)
     # The corner between the top and the side is round.
-    p = np.maximum((lung.across - np.float32(0.25)) / (np.float32(0.75) - rim), np.float32(0))
-    q = np.maximum((np.float32(0.6) - lung.v) / (np.float32(0.6) - top), np.float32(0))
+    p = np.maximum((lung.across - 0.25) / (0.75 - rim), 0)
+    q = np.maximum((0.6 - lung.v) / (0.6 - top), 0)
     from_edge = p * p * p * p + q * q * q * q - 1
     air = _step(from_edge, 0.3)
-    line = _step(np.float32(0.16) - np.abs(from_edge), 0.14)
-    return [(0.5, (1 - air) * _by_severity(lesions, 0.05, 0.15, 0.35)), (0.02, air), (0.55, line * np.float32(0.8))]
+    line = _step(0.16 - np.abs(from_edge), 0.14)
+    return [(0.5, (1 - air) * _by_severity(lesions, 0.05, 0.15, 0.35)), (0.02, air), (0.55, line * 0.8)]
 
 
 def _atelectasis(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
@@ -381,29 +399,27 @@ def _atelectasis(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     forms = _forms(lesions)
     _, v = _centre(lesions, forms, 0.0)
     thick = _by_severity(lesions, 0.02, 0.025, 0.033)
-    slope = np.float32(0.24) * (forms[2] - np.float32(0.5)) + np.float32(0.1)
-    plates = np.float32(0)
+    slope = 0.24 * (forms[2] - 0.5) + 0.1
+    plates = np.zeros_like(lung.v)
     for nth, needed in enumerate((0, 1, 2)):
-        apart = np.float32((0.0, -0.1, 0.1)[nth])
-        lies = (
-            v + apart + (slope + np.float32(0.1) * (forms[3 + nth] - np.float32(0.5))) * (lung.across - np.float32(0.5))
-        )
+        apart = (0.0, -0.1, 0.1)[nth]
+        lies = v + apart + (slope + 0.1 * (forms[3 + nth] - 0.5)) * (lung.across - 0.5)
         shown = _columns([[float(lesion.severity >= needed)] for lesion in lesions])[0]
-        ends = _step(lung.across - np.float32(0.12), 0.15) * _step(np.float32(0.95) - lung.across, 0.15)
+        ends = _step(lung.across - 0.12, 0.15) * _step(0.95 - lung.across, 0.15)
         plates = np.maximum(plates, _step(thick - np.abs(lung.v - lies), 0.02) * ends * shown)
-    return [(0.82, plates * np.float32(0.92))]
+    return [(0.82, plates * 0.92)]
 
 
 def _edema(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     """Haze over the whole lung, densest about the hilum, with fine lines."""
     forms = _forms(lesions)
-    out, down = lung.across, lung.v - np.float32(0.5)
-    far = np.sqrt(out * out * np.float32(0.6) + down * down * np.float32(2.2))
-    haze = np.float32(1) - np.float32(0.75) * _unit(far)
-    at = (lung.v + np.float32(0.35) * lung.across) * np.float32(13) + forms[0]
-    lines = np.abs(at - np.floor(at) - np.float32(0.5)) * np.float32(2)
-    haze = haze * (np.float32(0.8) + np.float32(0.35) * lines)
-    return [(0.66, _unit(haze * _by_severity(lesions, 0.5, 0.75, 1.0)))]
+    out, down = lung.across, lung.v - 0.5
+    far = np.sqrt(out * out * 0.6 + down * down * 2.2)
+    haze = 1 - 0.75 * _unit(far)
+    at = (lung.v + 0.35 * lung.across) * 13 + forms[0]
+    lines = np.abs(at - np.floor(at) - 0.5) * 2
+    haze = haze * (0.8 + 0.35 * lines)
+    return [(0.66, _unit(haze * _by_severity(lesions, 0.55, 0.8, 1.05)))]
 
 
 _PAINTERS: dict[str, Callable[[Sequence[Lesion], _Lung], list[_Layer]]] = {
@@ -449,27 +465,26 @@ def _strokes(device: Device) -> tuple[list[tuple[_Point, _Point]], list[tuple[fl
     return [(end, knot) for end in ends[:2]], [(u, v, 0.035, 0.02) for u, v in ends]
 
 
-def _paint_devices(image: Floats, scenes: Sequence[Scene], chest: _Chest) -> Floats:
+def _paint_devices(image: Floats, scenes: Sequence[Scene], chest: _Chest) -> None:
     for at, scene in enumerate(scenes):
         for device in scene.devices:
             image[at] = _paint_device(image[at], device, chest, at)
-    return image
 
 
 def _paint_device(image: Floats, device: Device, chest: _Chest, film: int) -> Floats:
     # In units of u on both axes.
     u, aspect = chest.u[film], chest.body["height"][film] / chest.body["width"][film]
     v = chest.v[film] * aspect
-    half = np.maximum(np.float32(0.016 if device.kind != LEADS else 0.01), chest.pixel[film] * np.float32(0.45))
+    half = np.maximum(0.01 if device.kind == LEADS else 0.016, chest.pixel[film] * 0.45)
     segments, discs = _strokes(device)
     metal = np.zeros_like(image)
     for (u1, v1), (u2, v2) in segments:
-        du, dv = np.float32(u2 - u1), np.float32(v2 - v1) * aspect
-        pu, pv = u - np.float32(u1), v - np.float32(v1) * aspect
+        du, dv = u2 - u1, (v2 - v1) * aspect
+        pu, pv = u - u1, v - v1 * aspect
         along = _unit((pu * du + pv * dv) / (du * du + dv * dv))
         pu, pv = pu - along * du, pv - along * dv
         metal = np.maximum(metal, _step(half - np.sqrt(pu * pu + pv * pv), half))
     for cu, cv, wide, high in discs:
-        metal = np.maximum(metal, _ellipse(u - np.float32(cu), chest.v[film] - np.float32(cv), wide, high, 0.2))
+        metal = np.maximum(metal, _ellipse(u - cu, chest.v[film] - cv, wide, high, 0.2))
     strength = {TUBE: 0.6, PACER: 0.9, PORT: 0.85, PICC: 0.55, LEADS: 0.4}[device.kind]
-    return _towards(image, 0.98, metal * np.float32(strength))
+    return _towards(image, 0.98, metal * strength)

@@ -22,6 +22,7 @@ from .scene import (
     PICC,
     PNEUMOTHORAX,
     PORT,
+    SEVERE,
     SIDES,
     TUBE,
     Lesion,
@@ -48,9 +49,9 @@ class _Remark(NamedTuple):
 
 
 def write_report(scene: Scene) -> tuple[Sentence, ...]:
-    """The report of a film, three to six sentences, all true of it."""
+    """The report of a film, two to six sentences, all true of it."""
     draws = Draws(*scene.report_key)
-    wanted = 3 + draws.weighted((0.25, 0.35, 0.25, 0.15))
+    wanted = 2 + draws.weighted((0.35, 0.35, 0.2, 0.1))
     remarks = _affirmed(scene, draws)
     rest = draws.shuffled([*_negated(scene, draws), *_normal(scene, draws)])
     if scene.devices and draws.chance(0.5):
@@ -99,7 +100,7 @@ _NOUNS = {
     ),
     CONSOLIDATION: ("consolidation", "consolidation", "consolidation", "dense consolidation", "focal consolidation"),
     EFFUSION: ("pleural effusion", "pleural effusion", "pleural effusion", "effusion", "pleural fluid"),
-    PNEUMOTHORAX: ("pneumothorax", "pneumothorax", "pneumothorax", "pneumothorax", "ptx"),
+    PNEUMOTHORAX: ("pneumothorax", "pneumothorax", "pneumothorax", "pneumothorax", "PTX"),
     ATELECTASIS: (
         "atelectasis",
         "atelectasis",
@@ -117,7 +118,7 @@ _SIZED = {  # words of severity, by kind; "" says nothing of it
     ATELECTASIS: (("mild", "minimal", "minor", ""), ("moderate", ""), ("severe", "extensive", "marked")),
     EDEMA: (("mild", "mild", ""), ("moderate", "moderate", ""), ("severe", "severe", "marked")),
 }
-_MASS_NOUNS = (EDEMA, ATELECTASIS)
+_DIFFUSE = (("mild", "subtle", "diffuse"), ("moderate", "diffuse", ""), ("severe", "extensive", "diffuse"))
 _UNCOUNTED = ("edema", "haze", "haziness", "atelectasis", "consolidation", "opacification", "fluid")
 
 _ZONE_NAMES: dict[tuple[Side | None, Zone], tuple[str, ...]] = {
@@ -132,7 +133,7 @@ _ZONE_NAMES: dict[tuple[Side | None, Zone], tuple[str, ...]] = {
     ("left", "mid"): ("lingula", "left lingula"),
 }
 
-_NAMES_SIDE, _NAMES_ZONE = 0.86, 0.4
+_NAMES_SIDE, _NAMES_ZONE = 0.86, 0.85
 
 
 def _affirmed(scene: Scene, draws: Draws) -> list[_Remark]:
@@ -158,7 +159,7 @@ def _affirmed(scene: Scene, draws: Draws) -> list[_Remark]:
 
 def _one_side(lesion: Lesion, draws: Draws) -> _Remark:
     noun = _noun(lesion, draws)
-    adjective = draws.choice(_SIZED[lesion.kind][lesion.severity]) if lesion.kind in _SIZED else ""
+    adjective = _adjective(lesion, draws)
     thing = f"{adjective} {noun}".strip()
     zone = lesion.zone if draws.chance(_NAMES_ZONE) else None
     side = lesion.side
@@ -180,6 +181,14 @@ def _one_side(lesion: Lesion, draws: Draws) -> _Remark:
         elif lesion.kind != ATELECTASIS or not place.startswith("lingula"):
             forms += [f"{place} {noun}", f"there is {_article(f'{adjective} {place} {noun}'.strip())}"]
         text = draws.choice(forms)
+    elif lesion.kind == EFFUSION and draws.chance(0.3):
+        place = draws.choice(("at the {} base", "at the {} lung base", "blunting the {} CP angle"))
+        text = f"{thing} {place.format(side)}"
+        zone = None if place.endswith("angle") else "lower"
+    elif lesion.kind == PNEUMOTHORAX and lesion.severity != SEVERE and draws.chance(0.25):
+        zone = "upper"
+        text = f"{adjective} {side} apical {noun}".strip()
+        text = draws.choice((text, f"there is {_article(text)}", f"{thing} at the {side} apex"))
     elif lesion.kind in (EFFUSION, PNEUMOTHORAX):
         sided = f"{adjective} {side} {noun}".strip()
         hyphen = f"{adjective} {side}-sided {noun}".strip()
@@ -219,7 +228,7 @@ def _both_sides(kind: str, lesions: list[Lesion], draws: Draws) -> _Remark:
     zones: list[Zone | None] = [None, None]
     verb = "is" if many == noun else "are"
     if right.severity == left.severity:
-        adjective = draws.choice(_SIZED[kind][right.severity])
+        adjective = _adjective(right, draws)
         many = f"{adjective} bilateral {many}".strip()
         text = draws.choice((f"there {verb} {many}", many, f"{many} {verb} seen", f"{many} {verb} present"))
         if right.zone == left.zone and right.zone == "lower" and draws.chance(0.4):
@@ -234,6 +243,14 @@ def _both_sides(kind: str, lesions: list[Lesion], draws: Draws) -> _Remark:
             )
         )
     return _Remark(1 if kind != EFFUSION else 2, _end(text), _lesion_findings(lesions, zones))
+
+
+def _adjective(lesion: Lesion, draws: Draws) -> str:
+    """A word of severity, or none. An opacity that fills its lung is not small."""
+    if lesion.kind == NODULE:
+        return ""
+    fills = lesion.kind in (OPACITY, CONSOLIDATION) and lesion.zone is None
+    return draws.choice((_DIFFUSE if fills else _SIZED[lesion.kind])[lesion.severity])
 
 
 def _noun(lesion: Lesion, draws: Draws) -> str:
@@ -261,8 +278,10 @@ def _end(text: str) -> str:
 def _lesion_findings(lesions: list[Lesion], zones: list[Zone | None]) -> tuple[Finding, ...]:
     findings = []
     for lesion, zone in zip(lesions, zones, strict=True):
-        regions = [f"{lesion.side} {zone} lung zone"] if zone is not None else []
-        regions.append(f"{lesion.side} lung")
+        # A zone stands for itself: a sentence that names one is annotated with it and not with its lung.
+        regions = [f"{lesion.side} lung" if zone is None else f"{lesion.side} {zone} lung zone"]
+        if lesion.kind == PNEUMOTHORAX and zone == "upper":
+            regions.append(f"{lesion.side} apical zone")
         if lesion.kind == EFFUSION:
             regions.append(f"{lesion.side} costophrenic angle")
         findings += [Finding(label, "yes", region) for region in regions for label in (lesion.kind, "abnormal")]
@@ -312,7 +331,7 @@ _ABSENT = {
     PNEUMOTHORAX: "pneumothorax",
     CONSOLIDATION: "focal consolidation",
     EDEMA: "pulmonary edema",
-    NODULE: "nodule or mass",
+    NODULE: "pulmonary nodule",
     OPACITY: "focal opacity",
     ATELECTASIS: "atelectasis",
 }
@@ -321,15 +340,15 @@ _NEGATED_WEIGHTS = {EFFUSION: 3, PNEUMOTHORAX: 3, CONSOLIDATION: 3, EDEMA: 2, NO
 
 def _absent(scene: Scene) -> list[str]:
     present = {lesion.kind for lesion in scene.lesions}
-    if present & {CONSOLIDATION, EDEMA}:
-        present.add(OPACITY)  # the word would be true of those, too
+    if present & {CONSOLIDATION, NODULE, ATELECTASIS, EDEMA}:
+        present.add(OPACITY)  # the word is true of those, too
     return [kind for kind in _ABSENT if kind not in present]
 
 
 def _negated(scene: Scene, draws: Draws) -> list[_Remark]:
     """Candidates: lesions that this film does not show, in both lungs or on one side."""
     left = _absent(scene)
-    remarks = []
+    remarks: list[_Remark] = []
     while left and len(remarks) < 3:
         first = left.pop(draws.weighted([_NEGATED_WEIGHTS[kind] for kind in left]))
         kinds = [first]
@@ -339,7 +358,7 @@ def _negated(scene: Scene, draws: Draws) -> list[_Remark]:
         text = draws.choice((f"no {words}", f"there is no {words}", f"no evidence of {words}", f"no {words} is seen"))
         findings = [one for kind in kinds for one in _say(_BOTH_LUNGS, kind, context="no")]
         remarks.append(_Remark(2.5, _end(text), tuple(findings)))
-    if draws.chance(0.2):
+    if draws.chance(0.1):
         remark = _negated_on_one_side(scene, draws)
         remarks += [remark] if remark is not None else []
     return remarks
@@ -373,7 +392,7 @@ def _normal(scene: Scene, draws: Draws) -> list[_Remark]:
     """Candidates: what is normal on this film."""
     kinds = {lesion.kind for lesion in scene.lesions}
     sick = {lesion.side for lesion in scene.lesions if lesion.kind in LUNG_KINDS}
-    remarks = []
+    remarks: list[_Remark] = []
     if not sick:
         text = draws.choice(("the lungs are clear", "lungs are clear bilaterally", "both lungs are clear"))
         remarks.append(_Remark(1, _end(text), _say(_BOTH_LUNGS, "normal")))
@@ -390,6 +409,9 @@ def _normal(scene: Scene, draws: Draws) -> list[_Remark]:
             )
         )
         remarks.append(_Remark(3, _end(text), _say(("cardiac silhouette",), "normal")))
+        if draws.chance(0.15):
+            absent = _say(("cardiac silhouette",), CARDIOMEGALY, context="no")
+            remarks[-1] = _Remark(3, draws.choice(("No cardiomegaly.", "The heart is not enlarged.")), absent)
         text = draws.choice(
             ("cardiomediastinal silhouette is within normal limits", "normal cardiomediastinal silhouette")
         )
@@ -400,6 +422,9 @@ def _normal(scene: Scene, draws: Draws) -> list[_Remark]:
     if draws.chance(0.3):
         regions = ("right hilar structures", "left hilar structures")
         remarks.append(_Remark(3, "The hila are unremarkable.", _say(regions, "normal")))
+    if DIAPHRAGM not in kinds and draws.chance(0.08):
+        regions = ("right hemidiaphragm", "left hemidiaphragm")
+        remarks.append(_Remark(4, "Neither hemidiaphragm is elevated.", _say(regions, DIAPHRAGM, context="no")))
     if DIAPHRAGM not in kinds and EFFUSION not in kinds and draws.chance(0.25):
         regions = ("right costophrenic angle", "left costophrenic angle")
         text = draws.choice(("the costophrenic angles are clear", "both CP angles are clear"))

@@ -256,10 +256,11 @@ def _devices(draws: Draws) -> tuple[Device, ...]:
 
 # --- lesions ----------------------------------------------------------------------------------------------------------
 
-_COUNTS = (0.25, 0.33, 0.26, 0.16)
+_COUNTS = (0.12, 0.3, 0.34, 0.24)
 _WEIGHTS = (1.3, 1.1, 0.9, 1.3, 1.1, 0.9, 0.9, 0.9, 0.6)
 _BOTH = {OPACITY: 0.1, CONSOLIDATION: 0.08, EFFUSION: 0.22, ATELECTASIS: 0.12, EDEMA: 0.5}
-_SEVERITIES = (0.32, 0.4, 0.28)
+_SEVERITIES = (0.2, 0.4, 0.4)
+_DIFFUSE = 0.45  # of opacities and consolidations that fill a lung
 _FORM = 20
 _ATTEMPTS = 30  # some lesions leave no room for others
 
@@ -315,7 +316,7 @@ def _new_lesions(draws: Draws, kind: str) -> list[Lesion]:
     lesions = []
     for side in sides:
         zone: Zone | None = None
-        if kind in (OPACITY, CONSOLIDATION, NODULE):
+        if kind == NODULE or (kind in (OPACITY, CONSOLIDATION) and not draws.chance(_DIFFUSE)):
             zone = draws.choice(ZONES)
         elif kind == ATELECTASIS:
             zone = "mid" if draws.chance(0.25) else "lower"
@@ -334,7 +335,9 @@ def _clash(one: Lesion, other: Lesion) -> bool:
         return True
     for big, small in ((one, other), (other, one)):
         # A large effusion or opacity leaves no lung to see another lesion in; a moderate effusion hides the base.
-        if big.severity == SEVERE and big.kind in (EFFUSION, OPACITY, CONSOLIDATION):
+        if big.kind in (EFFUSION, OPACITY, CONSOLIDATION) and (
+            big.severity == SEVERE or (big.zone is None and big.kind != EFFUSION)
+        ):
             return True
         if big.kind == EFFUSION and big.severity == MODERATE and small.zone == "lower":
             return True
