@@ -18,6 +18,9 @@ file where that was shrunk as a whole.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -94,21 +97,34 @@ def read_silver(root: Path, *, split: SilverSplit = "test", images: Path | None 
     sizes = frame_sizes(tree, films, ledger)
     instances: list[Instance] = []
     regions: dict[str, tuple[Box, ...]] = {}
-    for image_id, (listed, own_split) in films.items():
-        graph = find_scene_graph(graphs, image_id, ledger)
-        if graph is None:
-            continue
-        frame = sizes.get(image_id)
-        image = tree.open(image_id, listed.study, listed.patient, frame, ledger)
-        if image is None:
-            continue
-        boxes = FilmBoxes(image, frame, ledger)
-        if add_sentences(listed, graph, boxes, ledger):
-            instances += film_instances(listed, image, own_split, boxes, ledger)
-        listed.sentences.clear()
-        regions[image_id] = boxes.valid
+    with _collector_paused():
+        for image_id, (listed, own_split) in films.items():
+            graph = find_scene_graph(graphs, image_id, ledger)
+            if graph is None:
+                continue
+            frame = sizes.get(image_id)
+            image = tree.open(image_id, listed.study, listed.patient, frame, ledger)
+            if image is None:
+                continue
+            boxes = FilmBoxes(image, frame, ledger)
+            if add_sentences(listed, graph, boxes, ledger):
+                instances += film_instances(listed, image, own_split, boxes, ledger)
+            listed.sentences.clear()
+            regions[image_id] = boxes.valid
     name = "imagenome-silver" if split == "test" else f"imagenome-silver-{split}"
     return Dataset(name, tuple(instances), tuple(ledger.entries), regions)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """What is built here holds no cycles, but the collector would walk all of it again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

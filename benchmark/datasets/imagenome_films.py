@@ -46,12 +46,11 @@ class FilmBoxes:
 
     def get(self, region: str, corners: Corners) -> Box | None:
         key = region, corners
-        if key not in self.checked:
-            image = self.image
-            self.checked[key] = check_box(
-                region, corners, (image.width, image.height), image.id, self.ledger, frame=self.frame
-            )
-        return self.checked[key]
+        if key in self.checked:
+            return self.checked[key]
+        size = (self.image.width, self.image.height)
+        box = self.checked[key] = check_box(region, corners, size, self.image.id, self.ledger, frame=self.frame)
+        return box
 
     @property
     def valid(self) -> tuple[Box, ...]:

@@ -104,8 +104,10 @@ def add_sentences(film: Film, graph: SceneGraph, boxes: FilmBoxes, ledger: Ledge
     for item in order:
         region = item.bbox_name
         for sentence_id, text, labels in zip(item.phrase_IDs, item.phrases, item.attributes, strict=True):
-            sentence = film.sentences.setdefault(sentence_id, Sentence(text))
-            if sentence.text != text:
+            sentence = film.sentences.get(sentence_id)
+            if sentence is None:
+                sentence = film.sentences[sentence_id] = Sentence(text)
+            elif sentence.text != text:
                 ledger.repair(
                     "duplicate_row", image_id, f"another text for sentence {sentence_id}; the first one counts"
                 )
