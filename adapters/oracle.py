@@ -60,7 +60,10 @@ class RegionOracle(FunctionModel):
         boxes = self._boxes(image, sentence)
         points = GRID * FINE
         mask = boxes_to_mask(boxes, points, points, points / width, points / height)
-        lit = mask.reshape(GRID, FINE, GRID, FINE).mean(axis=(1, 3))
+        # Along the rows first, then strided: a reduction over a short inner axis is several times slower.
+        rows = mask.reshape(GRID, FINE, points).sum(axis=1, dtype=np.uint8)
+        lit = sum(rows[:, at::FINE] for at in range(1, FINE)) + rows[:, ::FINE].astype(np.float64)
+        lit /= FINE**2
         return lit if lit.any() else np.ones((GRID, GRID))
 
     def _boxes(self, image: LoadedImage, sentence: str) -> Iterable[Box]:

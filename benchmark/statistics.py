@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,17 +37,32 @@ def cluster_intervals(
     counts = np.zeros_like(sums)
     np.add.at(sums, index, np.where(defined, values, 0.0))
     np.add.at(counts, index, defined.astype(np.float64))
-    rng = np.random.default_rng(seed)
+    blocks = _kept_weights if len(names) * resamples <= _KEPT else _weights
     means = np.empty((resamples, values.shape[1]))
-    block = 100
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size).astype(np.float64)
+    for start, weights in zip(range(0, resamples, _BLOCK), blocks(len(names), seed, resamples), strict=True):
         with np.errstate(invalid="ignore"):
-            means[start : start + size] = (weights @ sums) / (weights @ counts)
+            means[start : start + len(weights)] = (weights @ sums) / (weights @ counts)
     low, high = (np.full(values.shape[1], np.nan) for _ in range(2))
     enough = (counts > 0).sum(0) >= MIN_CLUSTERS
     if enough.any():
         tail = (1 - level) / 2
         low[enough], high[enough] = np.nanquantile(means[:, enough], (tail, 1 - tail), axis=0)
     return low, high
+
+
+_BLOCK = 100
+_KEPT = 2 << 20
+"""Weights of at most this many numbers (16 MB) are kept: a run asks for the same ones dozens of times."""
+
+
+def _weights(clusters: int, seed: int, resamples: int) -> Iterator[Floats]:
+    """How often each cluster is drawn in each resample, in blocks of [at most _BLOCK, clusters]."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, _BLOCK):
+        size = min(_BLOCK, resamples - start)
+        yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept_weights(clusters: int, seed: int, resamples: int) -> tuple[Floats, ...]:
+    return tuple(_weights(clusters, seed, resamples))
