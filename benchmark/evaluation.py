@@ -36,7 +36,7 @@ PACKAGES = ("numpy", "pandas", "pillow", "pyarrow", "scikit-learn", "scipy", "to
 DEFAULT_BATCH = 16
 
 
-def load_model(name: str, *, device: str = "auto", dtype: str = "auto", **arguments: Any) -> Any:
+def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arguments: Any) -> Any:
     """Make the model ``name`` (a built-in name, a plug-in's, or ``path/to/file.py:Class``).
 
     ``arguments`` are those of its factory; strings are converted to the annotated types. ``device`` is "auto" (CUDA,

@@ -98,3 +98,16 @@ def test_files_that_cannot_be_imported_say_why(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import no_such_module\n")
     with pytest.raises(WronglungError, match="bad.py cannot be imported: ModuleNotFoundError"):
         MODELS.get(f"{tmp_path / 'bad.py'}:Model")
+
+
+def test_an_argument_of_a_factory_may_be_called_name(tmp_path: Path) -> None:
+    from wronglung import load_model
+
+    (tmp_path / "mine.py").write_text(
+        "from wronglung.adapters.floors import uniform\n"
+        "def make(name: str = 'x'):\n"
+        "    model = uniform()\n"
+        "    model.asked = name\n"
+        "    return model\n"
+    )
+    assert load_model(f"{tmp_path / 'mine.py'}:make", name="ours").asked == "ours"

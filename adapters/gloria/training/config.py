@@ -70,6 +70,8 @@ class AttentionSection(_Section):
     tokens: Tokens
     """Slots that a sentence's map and the local loss are made of."""
     temp1: PositiveFloat = TEMPERATURE_ATTENTION
+    centred_start: bool = False
+    """Region vectors start short and without a common part, which random weights would give them."""
     no_attention: bool = False
     """A learned vector that attention may fall on instead of a region."""
     local_similarity: LocalSimilarity = "fork-eval"

@@ -58,6 +58,8 @@ def make_network(config: TrainingConfig, vocabulary_size: int) -> GloriaNetwork:
     )
     if network.no_attn_vec is not None:
         nn.init.normal_(network.no_attn_vec)
+    if config.attention.centred_start:
+        _centre(network.img_encoder.local_embedder.weight)
     if image.weights is not None:
         _load_resnet(network, image.weights)
     if config.text.bert is not None and config.text.pretrained:
@@ -65,6 +67,18 @@ def make_network(config: TrainingConfig, vocabulary_size: int) -> GloriaNetwork:
     if config.init is not None:
         _load_checkpoint(network, config.init)
     return network
+
+
+@torch.no_grad()
+def _centre(weight: torch.Tensor) -> None:
+    """Let region vectors start short and without a part that all regions share.
+
+    ``weight`` [D, channels, 1, 1] takes features that are never negative. As drawn, it gives them a common direction and
+    products with words of a standard deviation of some ten: the softmax over words then gives every region to the same
+    word, all maps are uniform, and the local loss has little to leave that state by.
+    """
+    weight -= weight.mean(dim=1, keepdim=True)
+    weight *= 0.1
 
 
 def _bert_config(config: TrainingConfig, vocabulary_size: int) -> BertConfig:
