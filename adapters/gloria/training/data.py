@@ -162,9 +162,29 @@ class Pixels(TorchDataset[torch.Tensor]):
         """One stack uint8 [batch, side, side] per list of numbers, decoded ahead by ``workers`` processes."""
         if self._kept is not None or workers == 0:
             return (self.__getitems__(list(batch)) for batch in numbers)
-        return iter(
-            DataLoader(self, batch_sampler=[list(batch) for batch in numbers], num_workers=workers, collate_fn=_same)
-        )
+        return self._decoded_ahead([list(batch) for batch in numbers], workers)
+
+    def _decoded_ahead(self, numbers: list[list[int]], workers: int) -> Iterator[torch.Tensor]:
+        for stack in DataLoader(_Carried(self), batch_sampler=numbers, num_workers=workers, collate_fn=_same):
+            if isinstance(stack, WronglungError):
+                raise stack
+            yield stack
+
+
+@dataclass(frozen=True)
+class _Carried(TorchDataset[torch.Tensor]):
+    """Hands errors over as values: raised in a worker, they would come out wrapped in its traceback."""
+
+    pixels: Pixels
+
+    def __getitems__(self, numbers: list[int]) -> torch.Tensor | WronglungError:
+        try:
+            return self.pixels.__getitems__(numbers)
+        except WronglungError as error:
+            return error
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
 
 def _same(stack: Any) -> Any:

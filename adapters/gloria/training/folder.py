@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -22,6 +23,7 @@ from .config import TrainingConfig, as_yaml
 
 CONFIG = "config.yaml"
 STATE = "state.pt"
+TENSORBOARD = "tensorboard"
 
 
 def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -30,6 +32,8 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     Raises :class:`WronglungError` for a folder that cannot be written to, that holds a run (without ``resume`` or
     ``overwrite``), or that holds none (with ``resume``).
     """
+    if resume and overwrite:
+        raise WronglungError(f"{folder}: go on with --resume or replace it with --overwrite, not both")
     holds = (folder / CONFIG).is_file()
     if resume and not (folder / STATE).is_file():
         raise WronglungError(f"{folder}: holds no training run to resume ({STATE} is missing)")
@@ -37,12 +41,20 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise WronglungError(f"{folder}: holds a training run; go on with --resume or replace it with --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if overwrite and not resume:
-            for name in (STATE, CONFIG, "log.csv", "card.json", "best.safetensors", "last.safetensors"):
-                (folder / name).unlink(missing_ok=True)
         probe = folder / ".probe.partial"
         probe.touch()
         probe.unlink()
+    except OSError as error:
+        raise WronglungError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def clear(folder: Path) -> None:
+    """Remove a run's files, those that training will write anew; nothing else that lies there."""
+    try:
+        for name in (STATE, CONFIG, "log.csv", "card.json", "best.safetensors", "last.safetensors"):
+            (folder / name).unlink(missing_ok=True)
+        for events in (folder / TENSORBOARD).glob("events.out.tfevents.*"):
+            events.unlink()
     except OSError as error:
         raise WronglungError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
@@ -60,13 +72,22 @@ def write_log(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    write(folder / "card.json", json.dumps(card, indent=1, ensure_ascii=False).encode() + b"\n")
+    text = json.dumps(_strict(card), indent=1, ensure_ascii=False, allow_nan=False)
+    write(folder / "card.json", text.encode() + b"\n")
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN: a figure that the data cannot give is null."""
+    if isinstance(value, Mapping):
+        return {key: _strict(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_state(folder: Path, content: Mapping[str, Any]) -> None:
-    stream = io.BytesIO()
-    torch.save(dict(content), stream)
-    write(folder / STATE, stream.getvalue())
+    # Straight into the file: a state of the released size is over a gigabyte.
+    _write(folder / STATE, lambda stream: torch.save(dict(content), stream))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -86,10 +107,17 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; raises :class:`WronglungError` when it cannot be."""
+    _write(path, lambda stream: stream.write(content))
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
+        with partial.open("wb") as stream:
+            fill(stream)
         partial.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
         partial.unlink(missing_ok=True)
-        raise WronglungError(f"{path}: cannot be written: {error.strerror or error}") from error
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause).splitlines()[0]
+        raise WronglungError(f"{path}: cannot be written: {reason}") from error

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig
 
 from ....benchmark.errors import WronglungError
 from ..attention import saliency_slots, slot_mask
-from ..checkpoint import BertSettings, read_weights
+from ..checkpoint import BertSettings
 from ..design import Design
 from ..network import GloriaNetwork, ResNetShape, sentence_vectors, word_weights
-from ..text import MAX_PIECES, Caption, find_bert
+from ..text import MAX_PIECES, Caption
 from .config import TrainingConfig
 from .losses import LossTerms, LossWeights, training_losses
+from .pretrained import bert_files, load_bert, load_checkpoint, load_resnet
 
 
 def design_of(config: TrainingConfig, trained_on: Sequence[str], bert: BertSettings) -> Design:
@@ -43,7 +43,7 @@ def bert_settings(config: TrainingConfig) -> BertSettings:
     """What of the text tower its tensors do not say."""
     if config.text.bert is None:
         return BertSettings(num_attention_heads=config.text.heads)
-    return BertSettings.read(find_bert(config.text.bert).config)
+    return BertSettings.read(bert_files(config.text.bert).config)
 
 
 def make_network(config: TrainingConfig, vocabulary_size: int) -> GloriaNetwork:
@@ -61,11 +61,11 @@ def make_network(config: TrainingConfig, vocabulary_size: int) -> GloriaNetwork:
     if config.attention.centred_start:
         _centre(network.img_encoder.local_embedder.weight)
     if image.weights is not None:
-        _load_resnet(network, image.weights)
+        load_resnet(network, resnet, image.weights)
     if config.text.bert is not None and config.text.pretrained:
-        _load_bert(network, config.text.bert)
+        load_bert(network, config.text.bert)
     if config.init is not None:
-        _load_checkpoint(network, config.init)
+        load_checkpoint(network, config.init)
     return network
 
 
@@ -94,59 +94,28 @@ def _bert_config(config: TrainingConfig, vocabulary_size: int) -> BertConfig:
             hidden_dropout_prob=text.dropout,
             attention_probs_dropout_prob=text.dropout,
         )
-    told = bert_settings(config)
+    told, where = bert_settings(config), f"text.bert {text.bert!r}"
     size = told.hidden_size or config.dimensions
+    heads, positions = told.num_attention_heads or 12, told.max_position_embeddings or 512
     if size != config.dimensions:
-        raise WronglungError(f"bert {text.bert!r} has {size} dimensions; set dimensions={size}")
+        raise WronglungError(f"{where}: has {size} dimensions; set dimensions={size}")
+    if size % heads:
+        raise WronglungError(f"{where}: config.json has {heads} attention heads, which do not divide {size} dimensions")
+    if positions < MAX_PIECES:
+        raise WronglungError(f"{where}: config.json has {positions} positions; captions need {MAX_PIECES}")
     return BertConfig(
         vocab_size=vocabulary_size,
         hidden_size=size,
         num_hidden_layers=told.num_hidden_layers or 12,
-        num_attention_heads=told.num_attention_heads or 12,
+        num_attention_heads=heads,
         intermediate_size=told.intermediate_size or 4 * size,
-        max_position_embeddings=told.max_position_embeddings or 512,
+        max_position_embeddings=positions,
+        type_vocab_size=told.type_vocab_size or 2,
         hidden_act=told.hidden_act,
         layer_norm_eps=told.layer_norm_eps,
         hidden_dropout_prob=text.dropout,
         attention_probs_dropout_prob=text.dropout,
     )
-
-
-def _load_resnet(network: GloriaNetwork, path: Path) -> None:
-    """A torchvision state dict; its classifier is left out."""
-    state = {key: value for key, value in read_weights(path).items() if not key.startswith("fc.")}
-    missing, unknown = network.img_encoder.model.load_state_dict(state, strict=False)
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing or unknown:
-        raise WronglungError(f"image weights {path}: do not fit this ResNet; first at {[*missing, *unknown][0]!r}")
-
-
-def _load_bert(network: GloriaNetwork, bert: str) -> None:
-    try:
-        source = BertModel.from_pretrained(bert, add_pooling_layer=False)
-    except (OSError, ValueError) as error:
-        raise WronglungError(
-            f"bert {bert!r}: its weights cannot be loaded ({str(error).splitlines()[0]}); give a folder with "
-            "model.safetensors, or text.pretrained=false to start from random weights"
-        ) from error
-    network.text_encoder.model.load_state_dict(source.state_dict())
-
-
-def _load_checkpoint(network: GloriaNetwork, path: Path) -> None:
-    """Another checkpoint's weights. A no-attention vector that it lacks keeps its random start."""
-    weights = read_weights(path)
-    state = network.state_dict()
-    for key in state.keys() - weights.keys():
-        if key != "no_attn_vec" and not key.endswith("num_batches_tracked"):
-            raise WronglungError(f"init {path}: has no {key!r}; it must be of the same design")
-    fitting = {key: value for key, value in weights.items() if key in state}
-    for key, value in fitting.items():
-        if value.shape != state[key].shape:
-            raise WronglungError(
-                f"init {path}: {key!r} has shape {tuple(value.shape)}, here {tuple(state[key].shape)}; it must be of "
-                "the same design"
-            )
-    network.load_state_dict(fitting, strict=False)
 
 
 class Contrast(nn.Module):

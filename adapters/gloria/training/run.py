@@ -40,8 +40,8 @@ def train(
 
     Returns the path of the best checkpoint; in all but the first of several processes, None.
 
-    ``validate`` measures the model after every epoch for the log, whose rows ``on_epoch`` is given. Early stopping and the choice of the best epoch look
-    at the validation loss alone. ``context`` (``commit``, ``command``, ...) goes into the card.
+    ``validate`` measures the model after every epoch for the log, whose rows ``on_epoch`` is given. Early
+    stopping and the choice of the best epoch look at the validation loss alone. ``context`` (``commit``, ``command``, ...) goes into the card.
 
     Raises :class:`WronglungError` for a folder that holds a run already, a state of another configuration or other data,
     and data or weights that cannot be used.
@@ -50,6 +50,7 @@ def train(
         if ours.is_main:
             folder.claim(out, resume=resume, overwrite=overwrite)
         ours.from_main(None)
+        board = stack.enter_context(_TensorBoard(out)) if tensorboard and ours.is_main else None
         edit = sentence_edit(config.sentences)
         trainer = Trainer(config, training, validation, ours, edit=edit, progress=progress)
         identity = {
@@ -61,8 +62,10 @@ def train(
         if resume:
             _restore(trainer, out, identity)
         if ours.is_main:
+            if overwrite:
+                # Only now: what is wrong with the new run has been found before the old one goes.
+                folder.clear(out)
             folder.write_config(out, config)
-        board = stack.enter_context(_TensorBoard(out)) if tensorboard and ours.is_main else None
 
         def save() -> None:
             if ours.is_main:
@@ -106,14 +109,22 @@ def _restore(trainer: Trainer, out: Path, identity: Mapping[str, Any]) -> None:
     content = folder.read_state(out)
     saved = content.get("identity", {})
     for key, value in identity.items():
-        if saved.get(key) != value:
+        if _decisive(saved.get(key)) != _decisive(value):
             what = {"config": "configuration", "training": "training data", "validation": "validation data"}
-            differs = f" ({_difference(saved.get(key), value)})" if key == "config" else ""
+            differs = f" ({_difference(_decisive(saved.get(key)), _decisive(value))})" if key == "config" else ""
             raise WronglungError(
                 f"{out}: was started with another {what.get(key, 'number of processes')}{differs}; "
                 "resume with the same, or train anew with --overwrite"
             )
     trainer.restore(content)
+
+
+def _decisive(value: Any) -> Any:
+    """Without the settings that have no effect on what comes out."""
+    return {key: one for key, one in value.items() if key not in _FREE} if isinstance(value, dict) else value
+
+
+_FREE = ("workers", "save_every")
 
 
 def _difference(a: Any, b: Any, key: str = "") -> str:
@@ -165,15 +176,20 @@ class _TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise WronglungError('--tensorboard needs the extra: pip install "wronglung[train]"') from error
-        self._writer = SummaryWriter(str(out / "tensorboard"))
+        self._kind: Any = SummaryWriter
+        self._folder = out / folder.TENSORBOARD
+        self._writer: Any = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def add(self, row: Row) -> None:
+        if self._writer is None:
+            self._writer = self._kind(str(self._folder))
         for name, value in row.items():
             if name != "epoch":
                 self._writer.add_scalar(name, value, int(row["epoch"]))

@@ -25,13 +25,14 @@ from ..adapter import Gloria, model_card
 from ..design import Design
 from ..network import GloriaNetwork
 from ..preprocessing import normalise
-from ..text import Caption, Captions, find_bert
+from ..text import Caption, Captions
 from .augment import crop, jitter, place, random_placement
 from .config import TrainingConfig
 from .data import Batch, Edit, Films, Pixels, batches, box_mask, stream, supervised, vocabulary
 from .distributed import Processes
 from .losses import LossTerms
 from .model import Contrast, bert_settings, design_of, make_network
+from .pretrained import bert_files, vocabulary_of
 
 Validate = Callable[[Gloria], Mapping[str, float]]
 """Measures a model on validation data: names and values for the log."""
@@ -128,9 +129,15 @@ class Trainer:
         return share - share % self.config.accumulate
 
     def _read_vocabulary(self) -> bytes:
-        bert = self.config.text.bert
-        if bert is not None:
-            return find_bert(bert).vocabulary.read_bytes()
+        """Word numbers must be those of the weights that training starts from."""
+        bert, init = self.config.text.bert, self.config.init
+        ours = None if init is None else vocabulary_of(init)
+        given = None if bert is None else bert_files(bert).vocabulary.read_bytes()
+        if ours is not None and given is not None and ours != given:
+            raise WronglungError(f"init {init}: was trained with another vocabulary than that of text.bert {bert!r}")
+        known = given if ours is None else ours
+        if known is not None:
+            return known
         return vocabulary(self._films.sentences, self.config.text.cleaning, self.config.text.min_count)
 
     def _open(self, films: Films) -> Pixels:
@@ -191,7 +198,10 @@ class Trainer:
                 last = (number + 1) % config.accumulate == 0
                 with self._gathering(last):
                     terms = self._losses(number, squares, mine[number], extra[number])
-                    torch.autograd.backward(self._scaler.scale(terms.total / config.accumulate))
+                    total = terms.total
+                    if not math.isfinite(total.detach()):
+                        raise WronglungError(self._not_finite("loss", f"batch {number + 1}"))
+                    torch.autograd.backward(self._scaler.scale(total / config.accumulate))
                 if last:
                     self._step()
                 for name, value in terms.present().items():
@@ -254,9 +264,11 @@ class Trainer:
         settings = self.config.optimizer
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * self._share_of_rate()
-        if settings.clip is not None:
-            self._scaler.unscale_(self._optimizer)
-            nn.utils.clip_grad_norm_(self.contrast.parameters(), settings.clip)
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self.contrast.parameters(), settings.clip or math.inf)
+        # With a scale of gradients, a step that is not finite is left out and the scale lowered.
+        if not self._scaler.is_enabled() and not math.isfinite(norm):
+            raise WronglungError(self._not_finite("gradient", f"step {self.state.steps + 1}"))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
@@ -280,12 +292,16 @@ class Trainer:
             if validate is not None:
                 row |= validate(self.model())
         row["learning_rate"] = float(self._optimizer.param_groups[0]["lr"])
-        if not math.isfinite(row["train_loss"]):
-            raise WronglungError(
-                f"the loss of epoch {self.state.epoch + 1} is not finite; lower optimizer.learning_rate"
-            )
         shared: Row = self._processes.from_main(row)
+        if not math.isfinite(shared["validation_loss"]):
+            raise WronglungError(self._not_finite("validation loss", "its end"))
         return shared
+
+    def _not_finite(self, what: str, where: str) -> str:
+        return (
+            f"the {what} of epoch {self.state.epoch + 1} is not finite at {where}; lower optimizer.learning_rate, set "
+            "optimizer.clip, or use precision=float32"
+        )
 
     @torch.no_grad()
     def _validation_loss(self) -> float:
