@@ -5,8 +5,10 @@ TORCH ?= torch>=2.6
 VENV ?= .venv
 BIN := $(VENV)/bin
 MASKING_TESTS := tests/test_entities.py tests/test_masking.py tests/test_radiology_concepts.py
+SHIPPED := retrained abnormal masking random-sentences no-attention word-masking
+CHECKPOINTS := adapters/gloria/phantom
 
-.PHONY: demo test test-masking lint wheel clean
+.PHONY: demo test test-masking checkpoints lint wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/wronglung demo --out runs/demo
@@ -17,6 +19,14 @@ test: $(VENV)/.test
 # scispaCy wants an older numpy than the rest, and Python before 3.13; so it has an environment of its own.
 test-masking: $(VENV)-masking/.ready
 	$(VENV)-masking/bin/python -m pytest -q $(MASKING_TESTS)
+
+# Train the six checkpoints that ship, anew and one after another, and put them into the package. In scispaCy's
+# environment, because entities are masked with it.
+checkpoints: $(VENV)-masking/.ready
+	for variant in $(SHIPPED); do \
+	    $(VENV)-masking/bin/wronglung train --variant $$variant --out runs/ship/$$variant --overwrite && \
+	    $(VENV)-masking/bin/python -m wronglung.adapters.gloria.training.ship runs/ship/$$variant $(CHECKPOINTS) || exit 1; \
+	done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
