@@ -179,45 +179,39 @@ def leaderboard(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where runs and the table go.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where runs, tables and pictures go.")] = Path("runs/demo"),
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Your data instead of generated films.")
+        str | None, typer.Option("--dataset", "-d", help="Your data instead of phantom's generated films.")
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
+    data_root: DataRoot = None,
+    data_arg: DataArgs = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="This model instead of the usual ones; repeatable.")
+    ] = None,
     suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
     quiet: Quiet = False,
 ) -> None:
-    """Run the floors and ceilings and print their leaderboard; without data, on generated films."""
-    from ..leaderboard.board import board
+    """Floors, ceilings and GLoRIA variants on generated films: a leaderboard, a sentence on each, pictures.
+
+    On data of your own, the floors and ceilings.
+    """
+    from ..leaderboard.demo import BOUNDS, models, run
     from ..leaderboard.render import render
-    from ..tasks.schema import load_suite
-    from .results import claim_folder, write_text
+    from .results import claim_folder
 
-    if (dataset is None) != (data_root is None):
-        raise WronglungError("give --dataset and --data-root together, or neither")
+    if dataset is None and data_root is not None:
+        raise WronglungError("give --dataset with --data-root: how the data there are to be read")
     claim_folder(out, overwrite=True)
-    chosen = load_suite(suite)
-    if dataset is None or data_root is None:
-        from .datasets.sketch import write_sketch
-
-        dataset, data_root = "jsonl", write_sketch(out / "sketch")
-    data = _load_dataset(dataset, data_root)
-    finished = []
-    for model in ("uniform", "center-prior", "random", "text-blind", "oracle", "mirrored-oracle"):
-        if not quiet:
-            typer.echo(f"running {model} ...", err=True)
-        results = _evaluate(model, {}, data, chosen, "cpu", "auto", progress=_shows_progress(quiet))
-        folder = out / model
-        claim_folder(folder, overwrite=True)
-        results.save(folder)
-        finished.append(results)
-    table = board([one.run for one in finished])
-    files: tuple[tuple[str, Format], ...] = (
-        ("leaderboard.md", "markdown"), ("leaderboard.tex", "latex"), ("leaderboard.csv", "csv"),
+    data = _load_dataset(dataset or "phantom", data_root, None, _arguments(data_arg, "--data-arg"))
+    finished, table, readings = run(
+        model or (models() if dataset is None else BOUNDS), data, suite, out,
+        command=["wronglung", *sys.argv[1:]],
+        progress=_shows_progress(quiet),
+        say=None if quiet else lambda text: typer.echo(text, err=True),
     )  # fmt: skip
-    for name, fmt in files:
-        write_text(out / name, render(table, fmt) + "\n")
     typer.echo(render(table, "markdown"))
+    if readings:
+        typer.echo("\n" + "\n".join(f"{one.text}." for one in readings))
     if not quiet:
         _notes(finished[0])
         typer.echo(f"written: {out}", err=True)

@@ -40,7 +40,7 @@ def draw(instances: Sequence[Instance], folder: Path) -> tuple[Path, ...]:
 
 def picture(instance: Instance) -> Image.Image:
     """An instance as an RGB image of 528 pixels width: its film at most 512 × 768, the sentence and its id below."""
-    film = _to_rgb(instance.image.load())
+    film = to_rgb(instance.image.load())
     scale = min(_WIDTH / film.width, _MAX_HEIGHT / film.height)
     film = film.resize(
         (max(1, round(film.width * scale)), max(1, round(film.height * scale))), Image.Resampling.BILINEAR
@@ -53,26 +53,33 @@ def picture(instance: Instance) -> Image.Image:
     sheet.paste(film, (_MARGIN, _MARGIN))
     pen = ImageDraw.Draw(sheet)
     for box in instance.boxes:
-        _draw_box(pen, box, scale, font)
+        draw_box(pen, box, scale, font, _MARGIN)
     for at, line in enumerate(lines):
         pen.text((_MARGIN, film.height + 2 * _MARGIN + _LINE * at), line, fill="black", font=font)
     return sheet
 
 
-def _draw_box(
-    pen: ImageDraw.ImageDraw, box: Box, scale: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+def draw_box(
+    pen: ImageDraw.ImageDraw,
+    box: Box,
+    scale: float,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    margin: int = 0,
+    *,
+    named: bool = True,
 ) -> None:
+    """Draw a box, given in original pixels, on a film enlarged by ``scale`` whose corner is at (margin, margin)."""
     colour = _RIGHT if box.name.startswith("right ") else _LEFT if box.name.startswith("left ") else _OTHER
-    x1, y1, x2, y2 = (round(corner * scale) + _MARGIN for corner in (box.x1, box.y1, box.x2, box.y2))
+    x1, y1, x2, y2 = (round(corner * scale) + margin for corner in (box.x1, box.y1, box.x2, box.y2))
     # The outline lies on the outermost pixels of the box.
     pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)
-    if box.name:
+    if box.name and named:
         place = pen.textbbox((x1 + 4, y1 + 3), box.name, font=font)
         pen.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill="black")
         pen.text((x1 + 4, y1 + 3), box.name, fill=colour, font=font)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Eight bits a channel; a film of more bits is scaled from its own darkest to its own brightest value."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         values = np.asarray(image, dtype=np.float64)

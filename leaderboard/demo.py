@@ -1,0 +1,125 @@
+"""The demonstration: models on generated films, a leaderboard, a sentence on each, and pictures."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..benchmark.errors import WronglungError
+from ..benchmark.evaluation import evaluate, load_model, load_suite, placement
+from ..benchmark.instances import Dataset
+from ..benchmark.plan import Plan
+from ..benchmark.protocol import LoadedImage
+from ..benchmark.registry import MODELS
+from ..benchmark.results import Results, claim_folder, remove, write_text, write_whole
+from .board import Section, board
+from .examples import TASKS, Example, choose, heats
+from .heatmaps import Row, sheet
+from .reading import Reading, read
+from .render import render
+
+SHIPPED = "gloria-phantom-"
+"""What the names of trained models that ship begin with."""
+BOUNDS = ("uniform", "center-prior", "random", "text-blind", "oracle", "mirrored-oracle")
+PICTURES = 6
+_NOT_PICTURED = frozenset(BOUNDS) - {"oracle"}
+
+
+def models() -> tuple[str, ...]:
+    """The floors and ceilings, and the models that ship trained on phantom."""
+    return (*BOUNDS, *(name for name in MODELS.builtin() if name.startswith(SHIPPED)))
+
+
+def run(
+    names: Sequence[str],
+    dataset: Dataset,
+    suite: str,
+    out: Path,
+    *,
+    command: Sequence[str] = (),
+    pictures: int = PICTURES,
+    progress: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> tuple[list[Results], list[Section], list[Reading]]:
+    """Evaluate the models on the CPU and write everything into ``out``, which exists.
+
+    Per model a run's folder; ``leaderboard.md`` (with the readings), ``.tex`` and ``.csv``; ``readings.txt``, one line
+    for each model that is neither floor nor ceiling; ``heatmaps/<instance>.png`` of these models and the oracle for
+    ``pictures`` instances, which are chosen before any model is asked (:func:`.examples.choose`). ``say`` is told what
+    happens.
+
+    Raises :class:`WronglungError` as :func:`wronglung.evaluate` does, and when a file cannot be written.
+    """
+    say = say or (lambda text: None)
+    chosen = load_suite(suite)
+    # Of an earlier demo, which may have had other models.
+    remove(out / "readings.txt", *(out / "heatmaps").glob("*.png"))
+    examples = choose(Plan(chosen, dataset), pictures) if pictures and set(names) - {*BOUNDS} else []
+    rows: list[list[Row]] = [[] for _ in examples]
+    finished, readings = [], []
+    for at, name in enumerate(names, start=1):
+        say(f"[{at}/{len(names)}] {name} ...")
+        started = time.perf_counter()
+        model = load_model(name, device="cpu")
+        context = {
+            **placement(name, "cpu", "auto"),
+            "command": list(command),
+            "seconds": {"model loading": time.perf_counter() - started},
+        }
+        results = evaluate(model, dataset, chosen, progress=progress, context=context)
+        folder = out / name
+        claim_folder(folder, overwrite=True)
+        results.save(folder)
+        finished.append(results)
+        if examples and name not in _NOT_PICTURED:
+            for row, example, maps in zip(rows, examples, heats(model, dataset, examples), strict=True):
+                row.append(Row(name, maps, _auroc(results, example.instance.id)))
+        if name not in BOUNDS:
+            readings.append(read(results.run, _regions(results, model, dataset)))
+        say(f"[{at}/{len(names)}] {name}: {time.perf_counter() - started:.0f} s")
+    table = board([one.run for one in finished])
+    lines = [one.text for one in readings]
+    markdown = render(table, "markdown")
+    if lines:
+        markdown += "\n\n### Readings\n\n" + "\n".join(f"- {line}." for line in lines)
+        write_text(out / "readings.txt", "".join(f"{line}.\n" for line in lines))
+    write_text(out / "leaderboard.md", markdown + "\n")
+    write_text(out / "leaderboard.tex", render(table, "latex") + "\n")
+    write_text(out / "leaderboard.csv", render(table, "csv") + "\n")
+    if examples:
+        _draw(out / "heatmaps", [(example, row) for example, row in zip(examples, rows, strict=True)])
+    return finished, table, readings
+
+
+def _draw(folder: Path, pictures: Sequence[tuple[Example, Sequence[Row]]]) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WronglungError(f"{folder}: cannot be created: {error.strerror}") from error
+    for example, rows in pictures:
+        picture = sheet(example, rows)
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", example.instance.id)[:100]
+        write_whole(folder / f"{safe}.png", partial(_save, picture))
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    picture.save(path, "PNG")
+
+
+def _auroc(results: Results, instance: str) -> dict[str, float | None]:
+    frame = results.instances
+    chosen = frame[frame["instance_id"] == instance].set_index("task")["auroc"]
+    return {task: None if task not in chosen or chosen[task] != chosen[task] else float(chosen[task]) for task in TASKS}
+
+
+def _regions(results: Results, model: Any, dataset: Dataset) -> int:
+    """How many regions a model's maps have, with one more for a vector that stands for none."""
+    first = dataset.instances[0]
+    alignment = model.align([LoadedImage(first.image_id, first.image.load())], [first.sentence])
+    return int(alignment.saliency[0].numel()) + (alignment.no_attention_weight is not None)
