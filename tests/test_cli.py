@@ -363,7 +363,7 @@ def test_runs_as_a_module_in_a_process_of_its_own(sketch_file: Path, tmp_path: P
     assert load_run(tmp_path / "run").manifest.command[:2] == ["wronglung", "run"]
 
 
-def test_demo_runs_floors_and_ceilings(sketch_file: Path, tmp_path: Path) -> None:
+def test_demo_on_data_of_ones_own_runs_floors_and_ceilings(sketch_file: Path, tmp_path: Path) -> None:
     done = wronglung("demo", "-o", tmp_path, "-s", "smoke", "-q", "-d", "jsonl", "--data-root", sketch_file)
     order = [line.split("|")[1].strip() for line in done.stdout.split("###")[2].splitlines() if "| " in line][1:7]
     assert order[0] == "oracle"
@@ -371,3 +371,12 @@ def test_demo_runs_floors_and_ceilings(sketch_file: Path, tmp_path: Path) -> Non
     assert {"leaderboard.md", "leaderboard.tex", "leaderboard.csv", "oracle"} <= {
         path.name for path in tmp_path.iterdir()
     }
+
+
+def test_demo_generates_films_and_says_what_it_does(tmp_path: Path) -> None:
+    few = ("--data-arg", "patients=30", "-s", "smoke", "-m", "oracle", "-m", "mirrored-oracle")
+    done = wronglung("demo", "-o", tmp_path, *few)
+    assert "### phantom · smoke" in done.stdout
+    assert "[2/2] mirrored-oracle: " in done.stderr
+    assert load_run(tmp_path / "mirrored-oracle").dataset.name == "phantom"
+    assert "give --dataset with --data-root" in refused("demo", "-o", tmp_path, "--data-root", tmp_path)
