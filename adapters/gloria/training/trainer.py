@@ -92,7 +92,8 @@ class Trainer:
         self._made: dict[str, Caption] = {}
         torch.manual_seed(config.seed)
         self.contrast = Contrast(make_network(config, self._captions.size), config)
-        self._model = processes.wrap(self.contrast)
+        loss = config.loss
+        self._model = processes.wrap(self.contrast, all_used=loss.local > 0 and loss.overall > 0)
         self._optimizer = torch.optim.AdamW(
             _groups(self.contrast, config.optimizer.weight_decay),
             lr=config.optimizer.learning_rate,
