@@ -44,10 +44,15 @@ def text_blind(sigma: float = 2.5) -> FunctionModel:
     The image is shrunk to 64 × 64; the log amplitude spectrum minus its 3 × 3 mean goes back with the original phase, is
     squared and smoothed with a Gaussian of ``sigma`` cells.
     """
-    return FunctionModel(
-        _card("text-blind", "spectral residual of the image", sigma=sigma),
-        lambda image, sentence: spectral_residual(image.pixels, sigma),
-    )
+    latest: list[tuple[Image.Image, Map]] = []
+
+    def saliency(image: LoadedImage, sentence: str) -> Map:
+        # The sentences of an image come one after another.
+        if not latest or latest[0][0] is not image.pixels:
+            latest[:] = [(image.pixels, spectral_residual(image.pixels, sigma))]
+        return latest[0][1]
+
+    return FunctionModel(_card("text-blind", "spectral residual of the image", sigma=sigma), saliency)
 
 
 def spectral_residual(pixels: Image.Image, sigma: float) -> Map:
