@@ -39,9 +39,10 @@ from wronglung.benchmark.instances import Dataset, Instance
 
 
 
-FILMS = "7345d0799c1f3c0452f8a1d0650799dd9e54622bfb3e2de407491efc21cdca1e"
-LARGER_FILMS = "a607eccfd9217b9c1a6b2e4cfeca79b65b61047f588e6c30cf4fdc22014fd59d"
-FINGERPRINT = "4272b92940e4e40ecc197a7fdcb7cf208094bf4e169218290e0ad3d2f7f11f49"
+
+FILMS = "4dc1e4d1797069734e022a7dd56190761ded25b974882fadb6272611aeccb504"
+LARGER_FILMS = "9920d1a013142f0d6695cb711c9fced7c8e5311a18f652a88ffd0a5455a2467b"
+FINGERPRINT = "ee0de62cc0b7a5f7fd25475152da069712c1ce5ab238c1873cf1be8535c8cbf4"
 
 MAIN_REGIONS = frozenset(REGIONS) - {
     *(f"{side} {name}" for side in SIDES for name in ("cardiophrenic angle", "cardiac silhouette", "upper abdomen")),
@@ -462,7 +463,7 @@ def test_sentences_name_one_side_both_or_none(phantom: Dataset) -> None:
     one_sided = [one for one in ill if len(lungs(one.regions)) == 1]
     both_sided = [one for one in ill if len(lungs(one.regions)) == 2]
     named = [bool(re.search(r"left|right|\b[RL][UML]L\b|lingula", one.sentence, re.IGNORECASE)) for one in one_sided]
-    assert 0.8 < np.mean(named) < 0.93
+    assert 0.6 < np.mean(named) < 0.8
     assert len(both_sided) > 0.05 * len(ill)
     negated = [one for one in phantom.instances if all(x.context == "no" for x in one.findings)]
     assert any(len(lungs(one.regions)) == 1 for one in negated)

@@ -51,8 +51,8 @@ class _Remark(NamedTuple):
 def write_report(scene: Scene) -> tuple[Sentence, ...]:
     """The report of a film, two to six sentences, all true of it."""
     draws = Draws(*scene.report_key)
-    wanted = 2 + draws.weighted((0.35, 0.35, 0.2, 0.1))
     remarks = _affirmed(scene, draws)
+    wanted = max(2, len(remarks) + draws.weighted((0.7, 0.25, 0.05)))
     rest = draws.shuffled([*_negated(scene, draws), *_normal(scene, draws)])
     if scene.devices and draws.chance(0.5):
         remarks.append(_device(scene, draws))
@@ -88,27 +88,12 @@ def _unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 # --- affirmed ---------------------------------------------------------------------------------------------------------
 
 _NOUNS = {
-    OPACITY: (
-        "opacity",
-        "opacity",
-        "opacity",
-        "lung opacity",
-        "patchy opacity",
-        "ground-glass opacity",
-        "opacification",
-        "hazy opacification",
-    ),
-    CONSOLIDATION: ("consolidation", "consolidation", "consolidation", "dense consolidation", "focal consolidation"),
-    EFFUSION: ("pleural effusion", "pleural effusion", "pleural effusion", "effusion", "pleural fluid"),
-    PNEUMOTHORAX: ("pneumothorax", "pneumothorax", "pneumothorax", "pneumothorax", "PTX"),
-    ATELECTASIS: (
-        "atelectasis",
-        "atelectasis",
-        "linear atelectasis",
-        "platelike atelectasis",
-        "subsegmental atelectasis",
-    ),
-    EDEMA: ("pulmonary edema", "pulmonary edema", "edema", "pulmonary vascular haze", "haziness"),
+    OPACITY: (*("opacity",) * 6, "lung opacity", "opacification", "hazy opacification"),
+    CONSOLIDATION: (*("consolidation",) * 6, "dense consolidation", "focal consolidation"),
+    EFFUSION: (*("pleural effusion",) * 5, "effusion", "effusion", "pleural fluid"),
+    PNEUMOTHORAX: (*("pneumothorax",) * 7, "PTX"),
+    ATELECTASIS: (*("atelectasis",) * 5, "linear atelectasis", "platelike atelectasis", "subsegmental atelectasis"),
+    EDEMA: (*("pulmonary edema",) * 5, "edema", "edema", "pulmonary vascular haze"),
 }
 _SIZED = {  # words of severity, by kind; "" says nothing of it
     OPACITY: (("small", "subtle", "mild", ""), ("moderate", ""), ("large", "extensive", "severe", "")),
@@ -133,7 +118,7 @@ _ZONE_NAMES: dict[tuple[Side | None, Zone], tuple[str, ...]] = {
     ("left", "mid"): ("lingula", "left lingula"),
 }
 
-_NAMES_SIDE, _NAMES_ZONE = 0.86, 0.85
+_NAMES_SIDE, _NAMES_ZONE = 0.7, 0.85
 
 
 def _affirmed(scene: Scene, draws: Draws) -> list[_Remark]:

@@ -226,14 +226,14 @@ def _exposure(draws: Draws) -> Exposure:
         shift_y=draws.between(-0.035, 0.035),
         zoom=draws.between(0.93, 1.05),
         tilt=draws.between(-0.07, 0.07),
-        contrast=draws.between(0.88, 1.12),
-        brightness=draws.between(-0.05, 0.05),
-        gradient_x=draws.between(-0.06, 0.06),
-        gradient_y=draws.between(-0.06, 0.06),
+        contrast=draws.between(0.95, 1.05),
+        brightness=draws.between(-0.02, 0.02),
+        gradient_x=draws.between(-0.02, 0.02),
+        gradient_y=draws.between(-0.02, 0.02),
         lung=draws.between(0.2, 0.27),
-        ribs=draws.between(0.04, 0.075),
-        texture=draws.between(0.02, 0.05),
-        noise=draws.between(0.012, 0.03),
+        ribs=draws.between(0.025, 0.045),
+        texture=draws.between(0.01, 0.025),
+        noise=draws.between(0.006, 0.014),
     )
 
 
@@ -259,7 +259,7 @@ def _devices(draws: Draws) -> tuple[Device, ...]:
 _COUNTS = (0.12, 0.3, 0.34, 0.24)
 _WEIGHTS = (1.3, 1.1, 0.9, 1.3, 1.1, 0.9, 0.9, 0.9, 0.6)
 _BOTH = {OPACITY: 0.1, CONSOLIDATION: 0.08, EFFUSION: 0.22, ATELECTASIS: 0.12, EDEMA: 0.5}
-_SEVERITIES = (0.2, 0.4, 0.4)
+_SEVERITIES = (0.12, 0.38, 0.5)
 _DIFFUSE = 0.45  # of opacities and consolidations that fill a lung
 _FORM = 20
 _ATTEMPTS = 30  # some lesions leave no room for others
