@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..benchmark.errors import WronglungError
 from ..benchmark.evaluation import evaluate, load_model, load_suite, placement
-from ..benchmark.instances import Dataset
+from ..benchmark.instances import Dataset, Instance
 from ..benchmark.plan import Plan
 from ..benchmark.protocol import LoadedImage
 from ..benchmark.registry import MODELS
@@ -61,6 +61,7 @@ def run(
     # Of an earlier demo, which may have had other models.
     remove(out / "readings.txt", *(out / "heatmaps").glob("*.png"))
     examples = choose(Plan(chosen, dataset), pictures) if pictures and set(names) - {*BOUNDS} else []
+    examples = [one for one in examples if _readable(one.instance)]
     rows: list[list[Row]] = [[] for _ in examples]
     finished, readings = [], []
     for at, name in enumerate(names, start=1):
@@ -118,8 +119,16 @@ def _auroc(results: Results, instance: str) -> dict[str, float | None]:
     return {task: None if task not in chosen or chosen[task] != chosen[task] else float(chosen[task]) for task in TASKS}
 
 
+def _readable(instance: Instance) -> bool:
+    try:
+        instance.image.load()
+    except OSError:
+        return False
+    return True
+
+
 def _regions(results: Results, model: Any, dataset: Dataset) -> int:
     """How many regions a model's maps have, with one more for a vector that stands for none."""
-    first = dataset.instances[0]
+    first = next(one for one in dataset.instances if _readable(one))
     alignment = model.align([LoadedImage(first.image_id, first.image.load())], [first.sentence])
     return int(alignment.saliency[0].numel()) + (alignment.no_attention_weight is not None)

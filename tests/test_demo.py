@@ -299,6 +299,20 @@ class TestShipped:
         assert not (tmp_path / "to").exists()
 
 
+def test_films_that_cannot_be_decoded_are_not_pictured(phantom: Dataset, tmp_path: Path) -> None:
+    first, *others = choose(Plan(load_suite("smoke"), phantom), 3)
+    gone = ImageRef(first.instance.image_id, tmp_path / "gone.png", 64, 64)
+    broken = tuple(
+        replace(one, image=gone) if one.image_id == gone.id else one
+        for one in sorted(phantom.instances, key=lambda one: one.image_id != gone.id)
+    )
+    copy = tmp_path / "copy.py"
+    copy.write_text("from wronglung.adapters.floors import uniform as mine\n")
+    demo.run([f"{copy}:mine"], replace(phantom, instances=broken), "smoke", tmp_path, pictures=3)
+    drawn = {path.stem for path in (tmp_path / "heatmaps").glob("*.png")}
+    assert len(drawn) == len(others)
+
+
 def test_the_demo_folder_is_made_of_runs(phantom: Dataset, tmp_path: Path) -> None:
     demo.run(["uniform"], phantom, "smoke", tmp_path)
     assert load_run(tmp_path / "uniform").model["name"] == "uniform"
