@@ -27,6 +27,7 @@ from wronglung.adapters.gloria.training.config import AugmentationSection, Sente
 from wronglung.adapters.gloria.training.data import Films, batches, box_mask, stream, vocabulary
 from wronglung.adapters.gloria.training.presets import summaries
 from wronglung.adapters.gloria.training.run import train
+from wronglung.adapters.gloria.training.trainer import Trainer
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.sketch import write_sketch
 from wronglung.benchmark.errors import WronglungError
@@ -77,6 +78,7 @@ class TestConfiguration:
             ("image.crop=65", "image.crop 65 is larger than image.longer_side 64"),
             ("text.heads=3", "do not divide dimensions"),
             ("loss.no_attention=1", "needs attention.no_attention"),
+            ("loss={local: 0, overall: 0, segmentation: 1}", "local, overall, .* are all 0: nothing is learned"),
         ],
     )
     def test_bad_changes_are_refused_with_their_key(self, change: str, message: str) -> None:
@@ -157,7 +159,8 @@ class TestEpoch:
         assert vocabulary(text, "plain", 2) == b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nleft\nlung\n"
 
     def test_streams_of_different_purposes_differ(self) -> None:
-        drawn = {float(stream(*key).random()) for key in [(0, "a"), (0, "b"), (1, "a"), (0, "a", 1), (0, "a", "1")]}
+        keys: list[tuple[int, list[str | int]]] = [(0, ["a"]), (0, ["b"]), (1, ["a"]), (0, ["a", 1]), (0, ["a", "1"])]
+        drawn = {float(stream(seed, *purpose).random()) for seed, purpose in keys}
         assert len(drawn) == 5
 
 
@@ -285,6 +288,105 @@ class TestRun:
         with pytest.raises(WronglungError, match=r"gone.png.*leave it out"):
             train(load_config("retrained", changes=TINY), broken, data, tmp_path / "run")
 
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_the_message_about_it_is_one_line_also_from_workers(
+        self, workers: int, data: Dataset, tmp_path: Path
+    ) -> None:
+        gone = replace(data.instances[0].image, path=tmp_path / "gone.png")
+        broken = replace(data, instances=(replace(data.instances[0], image=gone), *data.instances[3:]))
+        changes = [*TINY, f"workers={workers}", "batch_size=20"]
+        with pytest.raises(WronglungError) as caught:
+            train(load_config("retrained", changes=changes), broken, data, tmp_path / "run")
+        said = str(caught.value)
+        assert "gone.png" in said
+        assert "Traceback" not in said
+        assert len(said.splitlines()) == 1
+
+    def test_a_loss_that_is_not_finite_stops_training_before_it_does_harm(self, data: Dataset, tmp_path: Path) -> None:
+        from wronglung.adapters.gloria.training import folder
+
+        changes = [*TINY, "epochs=9", "optimizer.learning_rate=1e30", "optimizer.clip=null", "save_every=1"]
+        with pytest.raises(WronglungError, match=r"of epoch 1 is not finite at .*; lower optimizer.learning_rate"):
+            train(load_config("retrained", changes=[*changes, "optimizer.warmup=0"]), data, data, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "state.pt"}
+        state = folder.read_state(tmp_path)["network"]
+        assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+    def test_a_validation_loss_that_is_not_finite_stops_training(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Trainer, "_validation_loss", lambda self: float("nan"))
+        with pytest.raises(WronglungError, match="validation loss of epoch 1 is not finite"):
+            train(load_config("retrained", changes=TINY), data, data, tmp_path)
+        assert not (tmp_path / "best.safetensors").exists()
+
+    def test_the_card_is_strict_json_where_a_figure_has_no_value(self, data: Dataset, tmp_path: Path) -> None:
+        train(
+            load_config("retrained", changes=TINY), data, data, tmp_path, validate=lambda model: {"auroc": float("nan")}
+        )
+
+        def refuse(name: str) -> None:
+            raise AssertionError(f"{name} is no JSON")
+
+        card = json.loads((tmp_path / "card.json").read_text(), parse_constant=refuse)
+        assert [row["auroc"] for row in card["curve"]] == [None, None]
+
+    def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(self, data: Dataset, tmp_path: Path) -> None:
+        resource = pytest.importorskip("resource")
+        config = load_config("retrained", changes=[*TINY, "epochs=4", "save_every=1"])
+        train(config, data, data, tmp_path / "whole")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = (tmp_path / "whole/state.pt").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+        try:
+            with pytest.raises(WronglungError, match=r"state\.pt: cannot be written: File too large"):
+                train(config, data, data, tmp_path / "full")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert {path.name for path in (tmp_path / "full").iterdir()} == {"config.yaml"}
+
+    def test_few_shot_takes_what_there_is(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("few-shot", changes=[*TINY, "epochs=1", "loss.few_shot=500", "loss.few_shot_batch=50"])
+        train(config, data, data, tmp_path)
+        assert json.loads((tmp_path / "card.json").read_text())["data"]["supervised"] == 20
+
+    def test_tensorboard_shows_the_log_and_is_asked_for_when_missing(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = load_config("retrained", changes=TINY)
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+            with pytest.raises(WronglungError, match=r'pip install "wronglung\[train\]"'):
+                train(config, data, data, tmp_path / "missing", tensorboard=True)
+        reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+        for overwrite in (False, True):
+            train(config, data, data, tmp_path / "run", tensorboard=True, overwrite=overwrite)
+        events = reader.EventAccumulator(str(tmp_path / "run/tensorboard"))
+        events.Reload()
+        assert [event.step for event in events.Scalars("train_loss")] == [1, 2]
+
+    def test_entities_need_scispacy(self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import importlib.util
+
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, *more: None if name == "scispacy" else find(name, *more)
+        )
+        with pytest.raises(WronglungError, match=r'pip install "wronglung\[masking\]"'):
+            train(load_config("masking", changes=TINY), data, data, tmp_path)
+
+    def test_word_numbers_are_those_of_the_checkpoint_it_starts_from(self, data: Dataset, tmp_path: Path) -> None:
+        best = train(load_config("retrained", changes=TINY), data, data, tmp_path / "a")
+        other = replace(
+            data, instances=tuple(replace(one, sentence=f"Another text: {one.sentence}") for one in data.instances)
+        )
+        train(load_config("retrained", changes=[*TINY, f"init={best}"]), other, other, tmp_path / "b")
+        a, b = (read_design(tmp_path / one / "best.safetensors") for one in "ab")
+        assert a is not None
+        assert b is not None
+        assert a[1] == b[1]
+        assert b"another" not in b[1]
+
     def test_starts_from_another_checkpoint(self, data: Dataset, tmp_path: Path) -> None:
         best = train(load_config("retrained", changes=TINY), data, data, tmp_path / "a")
         changes = [*TINY, f"init={best}", "epochs=1", "optimizer.learning_rate=1e-9"]
@@ -298,7 +400,9 @@ class TestRun:
 
 
 class TestResume:
-    def test_a_run_that_was_stopped_anywhere_ends_with_the_same_weights(self, data: Dataset, tmp_path: Path) -> None:
+    def test_a_run_that_was_stopped_anywhere_ends_with_the_same_weights(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Also within an epoch, with everything on that has a state."""
         config = load_config("few-shot", changes=[*TINY, "epochs=3", "save_every=1", "optimizer.schedule=plateau"])
         train(config, data, data, tmp_path / "whole")
@@ -317,12 +421,10 @@ class TestResume:
                 if count == stop:
                     raise KeyboardInterrupt
 
-            folder.write_state = write
-            try:
+            with monkeypatch.context() as patch:
+                patch.setattr(folder, "write_state", write)
                 with pytest.raises(KeyboardInterrupt):
                     train(config, data, data, out)
-            finally:
-                folder.write_state = original
             train(config, data, data, out, resume=True)
             for name in ("best", "last"):
                 assert weights_of(out, name) == weights_of(tmp_path / "whole", name)
@@ -369,6 +471,39 @@ class TestResume:
         with pytest.raises(WronglungError, match="holds a training run; go on with --resume"):
             train(config, data, data, tmp_path)
         train(config, data, data, tmp_path, overwrite=True)
+
+    def test_a_run_goes_before_the_new_one_only_if_that_can_start(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("retrained", changes=TINY)
+        train(config, data, data, tmp_path)
+        before = weights_of(tmp_path)
+        with pytest.raises(WronglungError, match="no such file"):
+            train(
+                load_config("retrained", changes=[*TINY, f"image.weights={tmp_path / 'none.pth'}"]),
+                data, data, tmp_path, overwrite=True,
+            )  # fmt: skip
+        assert weights_of(tmp_path) == before
+        with pytest.raises(WronglungError, match="with --resume or replace it with --overwrite, not both"):
+            train(config, data, data, tmp_path, overwrite=True, resume=True)
+
+    def test_settings_without_an_effect_on_the_weights_may_change(self, data: Dataset, tmp_path: Path) -> None:
+        train(load_config("retrained", changes=[*TINY, "workers=1", "save_every=1"]), data, data, tmp_path)
+        before = weights_of(tmp_path)
+        train(load_config("retrained", changes=TINY), data, data, tmp_path, resume=True)
+        assert weights_of(tmp_path) == before
+
+    def test_an_interrupt_is_one_line(self, tmp_path: Path) -> None:
+        victim = subprocess.Popen(
+            [sys.executable, "-m", "wronglung", "train", "--variant", "retrained", "--data-arg", "patients=60",
+             "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet",
+             *(word for change in (*TINY, "epochs=5000", "patience=5000", "workers=1") for word in ("--set", change))],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 100
+        while not (tmp_path / "run/log.csv").exists() and victim.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        victim.send_signal(signal.SIGINT)
+        _, said = victim.communicate(timeout=60)
+        assert (victim.returncode, said) == (130, "wronglung: interrupted\n")
 
     def test_refuses_another_configuration_or_other_data(self, data: Dataset, tmp_path: Path) -> None:
         config = load_config("retrained", changes=TINY)

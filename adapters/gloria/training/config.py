@@ -119,7 +119,7 @@ class OptimizerSection(_Section):
     warmup: NonNegativeInt = 0
     schedule: Literal["constant", "cosine", "plateau"]
     """``cosine``: down to 0 at the last epoch. ``plateau``: times ``factor`` after ``plateau_patience`` epochs without
-    a better validation loss."""
+    a better validation loss (torch's own schedule waits for one more)."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     plateau_patience: PositiveInt = 5
     clip: PositiveFloat | None
@@ -174,6 +174,11 @@ class TrainingConfig(_Section):
             raise ValueError(f"text.heads {self.text.heads} do not divide dimensions {self.dimensions}")
         if self.loss.no_attention and not self.attention.no_attention:
             raise ValueError("loss.no_attention needs attention.no_attention: true")
+        loss = self.loss
+        if not any((loss.local, loss.overall, loss.no_attention, loss.entropy, loss.divergence)):
+            raise ValueError(
+                "loss.local, overall, no_attention, entropy and divergence are all 0: nothing is learned from sentences"
+            )
         return self
 
 

@@ -152,6 +152,7 @@ def _card(
             "training_fingerprint": identity["training"],
             "validation_fingerprint": identity["validation"],
             "films": trainer.films,
+            "supervised": trainer.supervised,
             "instances": len(training.instances),
         },
         "seed": trainer.config.seed,

@@ -123,6 +123,11 @@ class Trainer:
         return len(self._films)
 
     @property
+    def supervised(self) -> int:
+        """How many annotated instances supervise attention: as many as asked for, or as there are films."""
+        return len(self._supervised)
+
+    @property
     def batches_per_epoch(self) -> int:
         """Batches that this process sees in an epoch, a multiple of those that make a step."""
         size = min(self.config.batch_size, len(self._films))
