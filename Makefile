@@ -43,7 +43,6 @@ wheel: $(VENV)/.test
 	$(VENV)-wheel/bin/python -m pip install -q dist/*.whl
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" list
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" show wrong-lung > /dev/null
-	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" check gloria-phantom-retrained
 	rm -rf $(VENV)-wheel
 
 $(BIN)/python:

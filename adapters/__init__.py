@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..benchmark.registry import Entry
+from importlib.resources import files
 
-_SHIPPED = "wronglung.adapters.gloria.shipped"
+from ..benchmark.registry import Entry
 
 CATALOGUE = {
     "uniform": Entry("wronglung.adapters.floors:uniform", "floor: the same value everywhere"),
@@ -14,12 +14,19 @@ CATALOGUE = {
     "oracle": Entry("wronglung.adapters.oracle:oracle", "ceiling: lights the boxes of the regions the sentence names"),
     "mirrored-oracle": Entry("wronglung.adapters.oracle:mirrored_oracle", "the oracle with left and right swapped"),
     "gloria": Entry("wronglung.adapters.gloria.adapter:load", "GLoRIA: word-region attention (checkpoint=PATH)"),
-    "gloria-phantom-retrained": Entry(f"{_SHIPPED}:retrained", "small GLoRIA trained on phantom, as its authors do"),
-    "gloria-phantom-abnormal": Entry(f"{_SHIPPED}:abnormal", "the same, on sentences with an abnormal finding"),
-    "gloria-phantom-masking": Entry(f"{_SHIPPED}:masking", "the same, with clinical entities masked"),
-    "gloria-phantom-random-sentences": Entry(
-        f"{_SHIPPED}:random_sentences", "the same, on sentences of other patients"
-    ),
-    "gloria-phantom-no-attention": Entry(f"{_SHIPPED}:no_attention", "the same, with attention to no region at all"),
-    "gloria-phantom-word-masking": Entry(f"{_SHIPPED}:word_masking", "the same, with any words masked"),
+}
+
+_VARIANTS = {
+    "retrained": "small GLoRIA trained on phantom, as its authors do",
+    "abnormal": "the same, on sentences with an abnormal finding",
+    "masking": "the same, with clinical entities masked",
+    "random-sentences": "the same, on sentences of other patients",
+    "no-attention": "the same, with attention to no region at all",
+    "word-masking": "the same, with any words masked",
+}
+# Those whose checkpoints are there: a source tree may be without.
+CATALOGUE |= {
+    f"gloria-phantom-{variant}": Entry(f"wronglung.adapters.gloria.shipped:{variant.replace('-', '_')}", summary)
+    for variant, summary in _VARIANTS.items()
+    if files(__package__).joinpath("gloria", "phantom", f"{variant}.safetensors").is_file()
 }

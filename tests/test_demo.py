@@ -244,7 +244,8 @@ class TestDemo:
         assert said[-1].startswith(f"[3/3] {named}:mine: ")
 
     def test_runs_everything_that_ships(self) -> None:
-        assert set(demo.models()) == {*demo.BOUNDS, *(f"{PREFIX}{variant}" for variant in VARIANTS)}
+        there = [variant for variant in VARIANTS if (FOLDER / f"{variant}.safetensors").is_file()]
+        assert demo.models() == (*demo.BOUNDS, *(f"{PREFIX}{variant}" for variant in there))
         assert set(demo.models()) <= set(CATALOGUE)
 
 
