@@ -37,9 +37,6 @@ from wronglung.benchmark.datasets.phantom.scene import (
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.instances import Dataset, Instance
 
-
-
-
 FILMS = "4dc1e4d1797069734e022a7dd56190761ded25b974882fadb6272611aeccb504"
 LARGER_FILMS = "9920d1a013142f0d6695cb711c9fced7c8e5311a18f652a88ffd0a5455a2467b"
 FINGERPRINT = "ee0de62cc0b7a5f7fd25475152da069712c1ce5ab238c1873cf1be8535c8cbf4"

@@ -37,7 +37,9 @@ CATALOGUE = {
 }
 
 
-def load_dataset(name: str, root: str | Path | None = None, /, *, split: str | None = None, **arguments: Any) -> Dataset:
+def load_dataset(
+    name: str, root: str | Path | None = None, /, *, split: str | None = None, **arguments: Any
+) -> Dataset:
     """Read the dataset ``name`` from the folder or file ``root``.
 
     ``arguments`` are those of its reader; strings are converted to the annotated types. "NAME:VALUE" is short for the
