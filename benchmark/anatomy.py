@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 from .conditions import OUTSIDE_THE_LUNG, Condition, Text, blank, conditions_named, conditions_of, with_abnormal, within
 from .instances import Context, Finding
 
-__all__ = ["REGIONS", "conditions_named", "findings_named", "parent_lung", "regions_named", "swap_sides"]
+__all__ = ["REGIONS", "conditions_named", "findings_named", "parent_lung", "region_rank", "regions_named", "swap_sides"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -80,6 +80,11 @@ Side = Literal["right", "left"]
 _BOTH: tuple[Side, ...] = ("right", "left")
 
 
+def region_rank(region: str) -> int:
+    """The place of a region in :data:`REGIONS`; names outside of them come last."""
+    return _ORDER.get(region, len(REGIONS))
+
+
 def swap_sides(region: str) -> str:
     """The region of the other side: "left lung" for "right lung". A region without a side stays as it is."""
     side, _, name = region.partition(" ")
@@ -121,7 +126,7 @@ def findings_named(sentence: str) -> tuple[Finding, ...]:
 
 
 def _in_order(regions: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(regions, key=_ORDER.__getitem__))
+    return tuple(sorted(regions, key=region_rank))
 
 
 # --- regions ----------------------------------------------------------------------------------------------------------

@@ -8,17 +8,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from .errors import WronglungError
-
-
-def explain(error: ValidationError) -> str:
-    """All complaints of a validation in one line, each with its key."""
-    parts = []
-    for one in error.errors(include_url=False):
-        key = ".".join(str(step) for step in one["loc"])
-        message = "unknown key" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
-        parts.append(f"{key}: {message}" if key else message)
-    return "; ".join(parts)
+from .errors import WronglungError, explain
 
 
 def check_arguments(

@@ -1,8 +1,25 @@
 """Errors whose message is written for the user."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class WronglungError(Exception):
     """Bad input or a refused request; the message names the place and the fix.
 
     The command line prints the message alone and exits with 2.
     """
+
+
+def explain(error: ValidationError, whole: str = "") -> str:
+    """All complaints of a validation in one line, each with its key; ``whole`` names what has none."""
+    parts = []
+    for one in error.errors(include_url=False):
+        key = ".".join(str(step) for step in one["loc"]) or whole
+        message = "unknown key" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
+        parts.append(f"{key}: {message}" if key else message)
+    return "; ".join(parts)

@@ -108,6 +108,11 @@ class Instance:
         return f"image:{self.image.id}" if self.study_id is None else f"study:{self.study_id}"
 
     @property
+    def is_abnormal(self) -> bool:
+        """Whether the sentence affirms some finding other than "normal"."""
+        return any(finding.context == "yes" and finding.label != "normal" for finding in self.findings)
+
+    @property
     def regions(self) -> frozenset[str]:
         """The names of all regions that the sentence is annotated with, dropped boxes included."""
         return frozenset(

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ..benchmark.arguments import check_arguments, explain, named_parameters
-from ..benchmark.errors import WronglungError
+from ..benchmark.arguments import check_arguments, named_parameters
+from ..benchmark.errors import WronglungError, explain
 from ..benchmark.metrics.catalogue import METRICS
 from ..benchmark.registry import PERTURBATIONS, SENTENCES, SUBSETS, Listed, Registry
 

@@ -38,10 +38,9 @@ def abnormal(pool: Pool, *, label: Literal["any", "abnormal"] = "any") -> frozen
 
 def is_abnormal(instance: Instance, label: Literal["any", "abnormal"] = "any") -> bool:
     """Whether an instance belongs to :func:`abnormal`."""
-    return any(
-        finding.context == "yes" and (finding.label == "abnormal" if label == "abnormal" else finding.label != "normal")
-        for finding in instance.findings
-    )
+    if label == "any":
+        return instance.is_abnormal
+    return any(finding.context == "yes" and finding.label == "abnormal" for finding in instance.findings)
 
 
 def one_lung(pool: Pool) -> frozenset[str] | None:

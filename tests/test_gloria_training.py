@@ -24,7 +24,7 @@ from wronglung.adapters.gloria.design import METADATA, Design, read_design, writ
 from wronglung.adapters.gloria.preprocessing import Frame
 from wronglung.adapters.gloria.training.augment import jitter, place, random_placement
 from wronglung.adapters.gloria.training.config import AugmentationSection, SentencesSection, as_yaml, load_config
-from wronglung.adapters.gloria.training.data import Films, batches, box_mask, stream, vocabulary
+from wronglung.adapters.gloria.training.data import Film, Films, batches, box_mask, stream, vocabulary
 from wronglung.adapters.gloria.training.presets import summaries
 from wronglung.adapters.gloria.training.run import train
 from wronglung.adapters.gloria.training.trainer import Trainer
@@ -132,6 +132,21 @@ class TestEpoch:
             for batch in batches(films, SentencesSection(pairing="random"), None, 5, 0, epoch, "train"):
                 for film, sentence in zip(batch.films, batch.sentences, strict=True):
                     assert sentence.split()[0] != films.films[film].instances[0].patient_id
+
+    @given(st.lists(st.integers(0, 3), min_size=2, max_size=12).filter(lambda one: len({*one}) > 1), st.integers(0, 99))
+    def test_every_film_of_another_patient_is_drawn_as_from_their_list(self, patients: list[int], seed: int) -> None:
+        image = ImageRef("i", Path("i.png"), 8, 8)
+        box = (Box("b", 0, 0, 4, 4),)
+        films = Films(
+            tuple(
+                Film(image, (Instance(str(at), image, str(at), box, patient_id=str(patient)),))
+                for at, patient in enumerate(patients)
+            )
+        )
+        for film, own in enumerate(patients):
+            strangers = [at for at, patient in enumerate(patients) if patient != own]
+            expected = strangers[stream(seed).integers(len(strangers))]
+            assert films.instance(film, "random", stream(seed)).sentence == str(expected)
 
     def test_abnormal_keeps_only_sentences_that_affirm_a_finding(self, data: Dataset) -> None:
         kept = [one for film in Films.of(data, "abnormal").films for one in film.instances]

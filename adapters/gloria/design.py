@@ -24,6 +24,7 @@ from .checkpoint import BertSettings
 from .network import Stem
 from .preprocessing import RELEASED, Frame
 from .text import Cleaning
+from .whole_file import write_whole
 
 METADATA = "wronglung-gloria"
 """The key of the design and the vocabulary among a file's metadata."""
@@ -82,18 +83,12 @@ def write_checkpoint(
         for key, tensor in weights.items()
     }
     # One key: the order of several differs from call to call.
-    content = {
+    own = {
         "design": design.model_dump(mode="json", exclude_defaults=True),
         "vocabulary": vocabulary.decode("utf-8"),
     }
-    metadata = {METADATA: json.dumps(content)}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(safetensors.torch.save(state, metadata))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WronglungError(f"{path}: cannot be written: {error}") from error
+    content = safetensors.torch.save(state, {METADATA: json.dumps(own)})
+    write_whole(path, lambda stream: stream.write(content))
 
 
 def read_design(path: Path) -> tuple[Design, bytes] | None:

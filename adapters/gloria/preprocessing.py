@@ -31,6 +31,11 @@ class Frame:
     def margin(self) -> int:
         return (self.longer_side - self.crop) // 2
 
+    @property
+    def centre(self) -> slice:
+        """The rows, and the columns, of the padded square that the network gets."""
+        return slice(self.margin, self.margin + self.crop)
+
 
 RELEASED = Frame()
 """That of the released checkpoints."""
@@ -50,8 +55,7 @@ def model_input(image: Image.Image, intensity: Intensity = "as-is", frame: Frame
 
     Raises ``ValueError`` for an image that :func:`grey` cannot read or :func:`resized_size` refuses.
     """
-    centre = slice(frame.margin, frame.margin + frame.crop)
-    return padded(image, intensity, frame)[centre, centre]
+    return padded(image, intensity, frame)[frame.centre, frame.centre]
 
 
 def geometry(image_width: int, image_height: int, frame: Frame = RELEASED) -> Geometry:

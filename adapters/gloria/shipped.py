@@ -47,7 +47,7 @@ def abnormal(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Gloria:
 
 
 def masking(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Gloria:
-    """Trained on sentences whose clinical entities are masked half of the time."""
+    """Trained on sentences whose clinical entities are masked at random."""
     return load_shipped("masking", device, dtype)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from ..anatomy import REGIONS
+from ..anatomy import region_rank
 from ..errors import WronglungError
 from .imagenome_films import Corners, Film, FilmBoxes, Sentence, release_table
 from .mimic_cxr import whole_number
@@ -18,7 +18,6 @@ SilverSplit = Literal["train", "valid", "test", "all"]
 
 SPLITS = "silver_dataset/splits"
 _GRAPHS = "silver_dataset/scene_graph"
-_REGION_ORDER = {region: at for at, region in enumerate(REGIONS)}
 
 
 def silver_films(release: Path, split: SilverSplit, ledger: Ledger) -> dict[str, tuple[Film, str]]:
@@ -99,7 +98,7 @@ def add_sentences(film: Film, graph: SceneGraph, boxes: FilmBoxes, ledger: Ledge
             ledger.repair("duplicate_row", image_id, f"{one.bbox_name} has more than one box; different ones all count")
         placed.setdefault(one.bbox_name, []).append(corners)
         boxes.get(one.bbox_name, corners)
-    order = sorted(graph.attributes, key=lambda item: _REGION_ORDER.get(item.bbox_name, len(REGIONS)))
+    order = sorted(graph.attributes, key=lambda item: region_rank(item.bbox_name))
     unplaced: dict[str, None] = {}
     for item in order:
         region = item.bbox_name

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..anatomy import REGIONS
+from ..anatomy import region_rank
 from ..errors import WronglungError
 from ..instances import Box, Dataset, ImageRef, Instance
 from .image_files import ImageFormat, check_encoding, make_empty, save_image
@@ -32,7 +32,6 @@ _SPLITS = {"train": "train", "valid": "valid", "validate": "valid", "test": "tes
 _MIMIC_SPLITS = {"train": "train", "valid": "validate", "test": "test"}
 _FIRST_DAY = datetime.date(2150, 1, 1)
 _DAYS_BETWEEN_STUDIES = 100
-_REGION_ORDER = {region: at for at, region in enumerate(REGIONS)}
 _GOLD_COLUMNS = (
     "patient_id", "study_id", "image_id", "row_id", "section", "sentence", "bbox", "relation", "label_name", "context",
     "categoryID", "attribute", "coord224", "coord_original",
@@ -247,7 +246,7 @@ def _scene_graph(film: _Film) -> dict[str, Any]:
     small, image_id = _Small.of(film.image), film.image.id
     regions = dict.fromkeys(one.region for instance in film.sentences.values() for one in instance.findings)
     attributes = []
-    for region in sorted(regions, key=lambda name: _REGION_ORDER.get(name, len(REGIONS))):
+    for region in sorted(regions, key=region_rank):
         said = {
             sentence_id: [
                 f"{category(one.label)}|{one.context}|{one.label}" for one in instance.findings if one.region == region

@@ -13,8 +13,7 @@ from .config import AugmentationSection
 
 def crop(squares: torch.Tensor, frame: Frame) -> torch.Tensor:
     """The centre that the network gets, of uint8 or bool [batch, longer side, longer side]."""
-    centre = slice(frame.margin, frame.margin + frame.crop)
-    return squares[:, centre, centre]
+    return squares[:, frame.centre, frame.centre]
 
 
 def random_placement(

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ....benchmark.errors import WronglungError
+from ....benchmark.errors import WronglungError, explain
 from ...greyscale import Intensity
 from ..attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
 from ..design import Pieces
@@ -200,12 +200,7 @@ def load_config(
     try:
         return TrainingConfig(**{"variant": variant, "size": size, **merged})
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, one['loc'])) or 'configuration'}: "
-            f"{'unknown key' if one['type'] == 'extra_forbidden' else one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors()
-        ]
-        raise WronglungError(f"{where}: {'; '.join(faults)}") from error
+        raise WronglungError(f"{where}: {explain(error, whole='configuration')}") from error
 
 
 def as_yaml(config: TrainingConfig) -> str:
@@ -214,10 +209,12 @@ def as_yaml(config: TrainingConfig) -> str:
 
 
 def _builtin(kind: Kind, name: str) -> dict[str, Any]:
-    known = summaries(kind)
-    if name not in known:
-        raise WronglungError(f"unknown {kind.removesuffix('s')} {name!r}; known: {', '.join(known)}")
-    return _read(preset(kind, name), f"{kind}/{name}.yaml")
+    try:
+        text = preset(kind, name)
+    except KeyError:
+        known = ", ".join(summaries(kind))
+        raise WronglungError(f"unknown {kind.removesuffix('s')} {name!r}; known: {known}") from None
+    return _read(text, f"{kind}/{name}.yaml")
 
 
 def _read(text: str | None, where: str) -> dict[str, Any]:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from ....benchmark.errors import WronglungError
+from ....benchmark.geometry import boxes_to_mask
 from ....benchmark.instances import Dataset, ImageRef, Instance
 from ...greyscale import GreyImage, Intensity
 from ..preprocessing import Frame, geometry, padded
@@ -61,7 +61,7 @@ class Films:
         """
         grouped: dict[str, list[Instance]] = {}
         for instance in dataset.instances:
-            if keep == "all" or _is_abnormal(instance):
+            if keep == "all" or instance.is_abnormal:
                 grouped.setdefault(instance.image_id, []).append(instance)
         if len({group[0].cluster for group in grouped.values()}) < 2:
             what = "sentence" if keep == "all" else "sentence that affirms an abnormal finding"
@@ -76,21 +76,28 @@ class Films:
         return (instance.sentence for film in self.films for instance in film.instances)
 
     @cached_property
-    def _clusters(self) -> npt.NDArray[np.int64]:
-        numbers: dict[str, int] = {}
-        return np.array([numbers.setdefault(film.instances[0].cluster, len(numbers)) for film in self.films])
+    def _of_cluster(self) -> Mapping[str, Sequence[int]]:
+        """The numbers of each patient's films, in ascending order."""
+        numbers: dict[str, list[int]] = {}
+        for number, film in enumerate(self.films):
+            numbers.setdefault(film.instances[0].cluster, []).append(number)
+        return numbers
+
+    def _stranger(self, film: int, rng: Rng) -> int:
+        """A film of another patient, all equally likely."""
+        own = self._of_cluster[self.films[film].instances[0].cluster]
+        drawn = int(rng.integers(len(self) - len(own)))
+        # The number among the others becomes a number among all: past each of the patient's own films.
+        for number in own:
+            drawn += number <= drawn
+        return drawn
 
     def instance(self, film: int, pairing: str, rng: Rng) -> Instance:
         """A sentence for a film: one of its own, or with ``pairing`` "random" one of another patient's film."""
         if pairing == "random":
-            strangers = np.flatnonzero(self._clusters != self._clusters[film])
-            film = int(strangers[rng.integers(len(strangers))])
+            film = self._stranger(film, rng)
         choices = self.films[film].instances
         return choices[rng.integers(len(choices))]
-
-
-def _is_abnormal(instance: Instance) -> bool:
-    return any(finding.context == "yes" and finding.label != "normal" for finding in instance.findings)
 
 
 @dataclass(frozen=True)
@@ -193,15 +200,10 @@ def _same(stack: Any) -> Any:
 
 def box_mask(instance: Instance, frame: Frame) -> torch.Tensor:
     """The union of an instance's boxes in the padded square, bool [longer side, longer side]; pixel centres decide."""
-    where = geometry(instance.image.width, instance.image.height, frame)
-    mask = torch.zeros(frame.longer_side, frame.longer_side, dtype=torch.bool)
-    centres = torch.arange(frame.longer_side) + 0.5 - frame.margin
-    for box in instance.boxes:
-        x1, x2 = (edge * where.scale_x + where.offset_x for edge in (box.x1, box.x2))
-        y1, y2 = (edge * where.scale_y + where.offset_y for edge in (box.y1, box.y2))
-        rows, columns = (centres >= y1) & (centres < y2), (centres >= x1) & (centres < x2)
-        mask |= rows[:, None] & columns[None, :]
-    return mask
+    side = frame.longer_side
+    # The whole square is a frame of its own: nothing is cropped from it.
+    where = geometry(instance.image.width, instance.image.height, Frame(side, side, side))
+    return torch.from_numpy(boxes_to_mask(where.to_frame(instance.boxes), side, side))
 
 
 def supervised(films: Films, count: int, seed: int) -> list[tuple[int, Instance]]:

@@ -12,13 +12,14 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from ....benchmark.errors import WronglungError
+from ..whole_file import write_whole
 from .config import TrainingConfig, as_yaml
 
 CONFIG = "config.yaml"
@@ -87,7 +88,7 @@ def _strict(value: Any) -> Any:
 
 def write_state(folder: Path, content: Mapping[str, Any]) -> None:
     # Straight into the file: a state of the released size is over a gigabyte.
-    _write(folder / STATE, lambda stream: torch.save(dict(content), stream))
+    write_whole(folder / STATE, lambda stream: torch.save(dict(content), stream))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -107,17 +108,4 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; raises :class:`WronglungError` when it cannot be."""
-    _write(path, lambda stream: stream.write(content))
-
-
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            fill(stream)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
-        partial.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else error.__context__ or error
-        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause).splitlines()[0]
-        raise WronglungError(f"{path}: cannot be written: {reason}") from error
+    write_whole(path, lambda stream: stream.write(content))

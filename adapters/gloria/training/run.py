@@ -41,7 +41,8 @@ def train(
     Returns the path of the best checkpoint; in all but the first of several processes, None.
 
     ``validate`` measures the model after every epoch for the log, whose rows ``on_epoch`` is given. Early
-    stopping and the choice of the best epoch look at the validation loss alone. ``context`` (``commit``, ``command``, ...) goes into the card.
+    stopping and the choice of the best epoch look at the validation loss alone. ``context`` (``commit``, ``command``,
+    ...) goes into the card.
 
     Raises :class:`WronglungError` for a folder that holds a run already, a state of another configuration or other data,
     and data or weights that cannot be used.

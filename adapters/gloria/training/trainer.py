@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -309,13 +310,19 @@ class Trainer:
             "optimizer.clip, or use precision=float32"
         )
 
+    @cached_property
+    def _fixed_batches(self) -> list[Batch]:
+        """The validation films, each with the sentence that it has in every epoch."""
+        config = self.config
+        return batches(self._validation, config.sentences, self._edit, config.batch_size, config.seed, 0, "valid")
+
     @torch.no_grad()
     def _validation_loss(self) -> float:
         """Mean loss over the validation films, each with a fixed sentence, in evaluation mode and without augmentation.
         Supervised attention is no part of it."""
         self.contrast.eval()
         config = self.config
-        fixed = batches(self._validation, config.sentences, self._edit, config.batch_size, config.seed, 0, "valid")
+        fixed = self._fixed_batches
         total = 0.0
         for batch, squares in zip(
             fixed, self._validation_pixels.stacks([one.films for one in fixed], config.workers), strict=True

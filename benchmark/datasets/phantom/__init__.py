@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...anatomy import REGIONS
+from ...anatomy import region_rank
 from ...errors import WronglungError
 from ...instances import Box, Dataset, ImageRef, Instance
 from .film import lesion_mask, render_films
@@ -78,7 +78,7 @@ def _instances(image: PhantomImage, boxes: dict[str, Box]) -> Iterator[Instance]
     scene = image.scene
     for sentence in write_report(scene):
         # In the order in which the Chest ImaGenome readers give them, so that a written copy reads back the same.
-        findings = tuple(sorted(sentence.findings, key=lambda finding: REGIONS.index(finding.region)))
+        findings = tuple(sorted(sentence.findings, key=lambda finding: region_rank(finding.region)))
         yield Instance(
             id=f"dicom_{image.id}_sent_{scene.study_id}|{sentence.ordinal}",
             image=image,
