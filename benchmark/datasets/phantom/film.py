@@ -163,7 +163,7 @@ def _healthy(chest: _Chest, coarse: Floats, fine: Floats) -> tuple[Floats, Float
     inside = _step(skin - a, 0.08)
     below = _step(v - chest.base, 0.05) * _step(1.08 - a, 0.1)
     tissue: Floats = 0.5 - 0.08 * _step(a - 1.05, 0.3)
-    tissue = _towards(tissue, 0.74, below)
+    tissue = _towards(tissue, 0.62, below)
     tissue = _towards(tissue, 0.24, _bubble(chest))
     image: Floats = 0.04 + (tissue - 0.04) * inside
 
@@ -349,7 +349,7 @@ def _opacity(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
 
 
 def _consolidation(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
-    """One dense area with a clear, lobulated border."""
+    """One dense area with a clear, lobulated border, crossed by air bronchograms."""
     forms = _forms(lesions)
     across, v = _centre(lesions, forms, 0.16)
     wide, high = _extent(lesions, (0.34, 0.5, 0.66), (0.12, 0.185, 0.32), (0.62, 0.4))
@@ -358,7 +358,10 @@ def _consolidation(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
         x = lung.across - across - wide * (right + 0.3 * (forms[2 + nth] - 0.5))
         y = lung.v - v - high * (down + 0.3 * (forms[5 + nth] - 0.5))
         dense = np.maximum(dense, _ellipse(x, y, wide * 0.8, high * 0.85, 0.25))
-    return [(0.8, dense * _by_severity(lesions, 0.8, 0.9, 0.98))]
+    at = (lung.v * 1.72 - (0.5 + 0.6 * forms[8]) * lung.a) * 7 + forms[9]
+    bronchi = _step(0.16 - np.abs(at - np.floor(at) - 0.5), 0.2)
+    strength = _by_severity(lesions, 0.8, 0.9, 0.98)
+    return [(0.84, dense * strength), (0.45, dense * bronchi * 0.8)]
 
 
 def _nodule(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
@@ -377,7 +380,7 @@ def _effusion(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     surface = _by_severity(lesions, 0.7, 0.5, 0.28) + 0.06 * (forms[0] - 0.5)
     rise = _unit(lung.across)
     surface = surface - (0.13 + 0.05 * forms[1]) * rise * rise * rise
-    return [(0.77, _step(lung.v - surface, 0.05) * _step(1.03 - lung.v, 0.06))]
+    return [(0.86, _step(lung.v - surface, 0.05) * _step(1.03 - lung.v, 0.06))]
 
 
 def _pneumothorax(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:

@@ -119,27 +119,39 @@ _ZONE_NAMES: dict[tuple[Side | None, Zone], tuple[str, ...]] = {
 }
 
 _NAMES_SIDE, _NAMES_ZONE = 0.7, 0.85
+_REPEATED = 0.7  # of the lesions, in the impression
 
 
 def _affirmed(scene: Scene, draws: Draws) -> list[_Remark]:
-    """One sentence about each lesion (both lungs' together); now and then it also negates another one."""
+    """A sentence about each lesion (both lungs' together), and often another one in the impression at the end.
+
+    Now and then the first of them also negates a lesion.
+    """
     remarks = []
     groups: dict[str, list[Lesion]] = {}
     for lesion in scene.lesions:
         groups.setdefault(lesion.kind, []).append(lesion)
     for kind, lesions in groups.items():
-        if kind == CARDIOMEGALY:
-            remark = _cardiomegaly(lesions[0], draws)
-        elif kind == DIAPHRAGM:
-            remark = _diaphragm(lesions[0], draws)
-        elif len(lesions) == 2:
-            remark = _both_sides(kind, lesions, draws)
-        else:
-            remark = _one_side(lesions[0], draws)
+        remark = _affirmation(kind, lesions, draws)
         if kind in LUNG_KINDS and draws.chance(0.12):
             remark = _with_negation(remark, scene, draws)
         remarks.append(remark)
+        if draws.chance(_REPEATED):
+            again = _affirmation(kind, lesions, draws)
+            if again.text != remark.text:
+                remarks.append(again._replace(order=7))
     return remarks
+
+
+def _affirmation(kind: str, lesions: list[Lesion], draws: Draws) -> _Remark:
+    """One sentence about the lesions of a kind, of one lung or of both."""
+    if kind == CARDIOMEGALY:
+        return _cardiomegaly(lesions[0], draws)
+    if kind == DIAPHRAGM:
+        return _diaphragm(lesions[0], draws)
+    if len(lesions) == 2:
+        return _both_sides(kind, lesions, draws)
+    return _one_side(lesions[0], draws)
 
 
 def _one_side(lesion: Lesion, draws: Draws) -> _Remark:
