@@ -380,7 +380,7 @@ def _effusion(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:
     surface = _by_severity(lesions, 0.7, 0.5, 0.28) + 0.06 * (forms[0] - 0.5)
     rise = _unit(lung.across)
     surface = surface - (0.13 + 0.05 * forms[1]) * rise * rise * rise
-    return [(0.86, _step(lung.v - surface, 0.05) * _step(1.03 - lung.v, 0.06))]
+    return [(0.86, _step(lung.v - surface, 0.05) * _step(0.97 - lung.v, 0.2))]
 
 
 def _pneumothorax(lesions: Sequence[Lesion], lung: _Lung) -> list[_Layer]:

@@ -119,6 +119,7 @@ _ZONE_NAMES: dict[tuple[Side | None, Zone], tuple[str, ...]] = {
 }
 
 _NAMES_SIDE, _NAMES_ZONE = 0.7, 0.85
+_WITH_VERB = 0.25
 _REPEATED = 0.7  # of the lesions, in the impression
 
 
@@ -163,21 +164,17 @@ def _one_side(lesion: Lesion, draws: Draws) -> _Remark:
     assert side is not None
     if not draws.chance(_NAMES_SIDE):
         zone = None
-        text = draws.choice(
-            (f"there is {_article(thing)}", f"{thing} is seen", f"{thing} is present", f"{thing}", f"{thing} is noted")
-        )
+        text = _dictated(thing, draws)
     elif zone is not None:
         abbreviated = draws.chance(0.12)
         names = _ZONE_NAMES[side if abbreviated else None, zone]
         place = draws.choice(names).format(side)
         short = place.isupper()
         the = place if short else f"the {place}"
-        forms = [f"{thing} in {the}", f"there is {_article(thing)} in {the}", f"{thing} is seen in {the}"]
-        if place.endswith("base"):
-            forms = [f"{thing} at {the}", f"there is {_article(thing)} at {the}"]
-        elif lesion.kind != ATELECTASIS or not place.startswith("lingula"):
-            forms += [f"{place} {noun}", f"there is {_article(f'{adjective} {place} {noun}'.strip())}"]
-        text = draws.choice(forms)
+        forms = [f"{thing} {'at' if place.endswith('base') else 'in'} {the}"]
+        if lesion.kind != ATELECTASIS or not place.startswith("lingula"):
+            forms.append(f"{adjective} {place} {noun}".strip())
+        text = _dictated(draws.choice(forms), draws)
     elif lesion.kind == EFFUSION and draws.chance(0.3):
         place = draws.choice(("at the {} base", "at the {} lung base", "blunting the {} CP angle"))
         text = f"{thing} {place.format(side)}"
@@ -185,37 +182,22 @@ def _one_side(lesion: Lesion, draws: Draws) -> _Remark:
     elif lesion.kind == PNEUMOTHORAX and lesion.severity != SEVERE and draws.chance(0.25):
         zone = "upper"
         text = f"{adjective} {side} apical {noun}".strip()
-        text = draws.choice((text, f"there is {_article(text)}", f"{thing} at the {side} apex"))
+        text = _dictated(draws.choice((text, f"{thing} at the {side} apex")), draws)
     elif lesion.kind in (EFFUSION, PNEUMOTHORAX):
-        sided = f"{adjective} {side} {noun}".strip()
-        hyphen = f"{adjective} {side}-sided {noun}".strip()
-        text = draws.choice(
-            (
-                f"there is {_article(sided)}",
-                f"there is {_article(hyphen)}",
-                sided,
-                hyphen,
-                f"{sided} is present",
-                f"{sided} is seen",
-                f"{thing} on the {side}",
-                f"there is {_article(thing)} on the {side}",
-            )
-        )
+        forms = (f"{adjective} {side} {noun}", f"{adjective} {side}-sided {noun}", f"{thing} on the {side}")
+        text = _dictated(draws.choice(forms).strip(), draws)
     else:
-        sided = f"{adjective} {side} {noun}".strip()
-        forms = [
-            f"{thing} in the {side} lung",
-            f"there is {_article(thing)} in the {side} lung",
-            f"{thing} is seen in the {side} lung",
-            f"there is {_article(sided)}",
-            f"{sided}",
-            f"{sided} is noted",
-            f"the {side} lung shows {_article(thing)}",
-        ]
-        text = draws.choice(forms)
+        text = draws.choice((f"{adjective} {side} {noun}".strip(), f"{thing} in the {side} lung"))
+        text = _dictated(text, draws)
     return _Remark(
         1 if lesion.kind not in (EFFUSION, PNEUMOTHORAX) else 2, _end(text), _lesion_findings([lesion], [zone])
     )
+
+
+def _dictated(thing: str, draws: Draws) -> str:
+    """Most findings are dictated without a verb."""
+    form = draws.weighted((1 - _WITH_VERB, _WITH_VERB / 2, _WITH_VERB / 2))
+    return (thing, f"there is {_article(thing)}", f"{thing} is {draws.choice(('seen', 'noted', 'present'))}")[form]
 
 
 def _both_sides(kind: str, lesions: list[Lesion], draws: Draws) -> _Remark:
@@ -227,7 +209,7 @@ def _both_sides(kind: str, lesions: list[Lesion], draws: Draws) -> _Remark:
     if right.severity == left.severity:
         adjective = _adjective(right, draws)
         many = f"{adjective} bilateral {many}".strip()
-        text = draws.choice((f"there {verb} {many}", many, f"{many} {verb} seen", f"{many} {verb} present"))
+        text = draws.choice((many, many, f"there {verb} {many}", f"{many} {verb} seen"))
         if right.zone == left.zone and right.zone == "lower" and draws.chance(0.4):
             text, zones = draws.choice((f"bibasilar {noun}", f"{noun} at both lung bases")), ["lower", "lower"]
     else:
