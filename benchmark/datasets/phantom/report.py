@@ -118,7 +118,7 @@ _ZONE_NAMES: dict[tuple[Side | None, Zone], tuple[str, ...]] = {
     ("left", "mid"): ("lingula", "left lingula"),
 }
 
-_NAMES_SIDE, _NAMES_ZONE = 0.7, 0.85
+_NAMES_SIDE, _NAMES_ZONE = 0.85, 0.7
 _WITH_VERB = 0.25
 _REPEATED = 0.7  # of the lesions, in the impression
 

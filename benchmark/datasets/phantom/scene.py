@@ -6,6 +6,7 @@ right; |u| = 1 is the widest place of a lung. v = 0 is the apex of the lungs and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from .random import Draws
@@ -256,10 +257,11 @@ def _devices(draws: Draws) -> tuple[Device, ...]:
 
 # --- lesions ----------------------------------------------------------------------------------------------------------
 
-_COUNTS = (0.12, 0.52, 0.27, 0.09)
+_COUNTS = (0.1, 0.44, 0.36, 0.1)
 _WEIGHTS = (1.3, 1.1, 0.9, 1.3, 1.1, 0.9, 0.9, 0.9, 0.6)
 _BOTH = {OPACITY: 0.1, CONSOLIDATION: 0.08, EFFUSION: 0.22, ATELECTASIS: 0.12, EDEMA: 0.5}
 _SEVERITIES = (0.12, 0.38, 0.5)
+_OTHER_SIDE = 0.7
 _DIFFUSE = 0.45  # of opacities and consolidations that fill a lung
 _FORM = 20
 _ATTEMPTS = 30  # some lesions leave no room for others
@@ -298,7 +300,7 @@ def _lesions(draws: Draws, earlier: tuple[Lesion, ...]) -> tuple[Lesion, ...]:
         if len(kinds) >= wanted:
             break
         kind = KINDS[draws.weighted(_WEIGHTS)]
-        new = _new_lesions(draws, kind)
+        new = _new_lesions(draws, kind, lesions)
         if kind not in kinds and not any(_clash(one, other) for one in new for other in lesions):
             kinds.append(kind)
             lesions += new
@@ -306,9 +308,14 @@ def _lesions(draws: Draws, earlier: tuple[Lesion, ...]) -> tuple[Lesion, ...]:
     return tuple(sorted(lesions, key=lambda one: (order[one.kind], one.side == "left")))
 
 
-def _new_lesions(draws: Draws, kind: str) -> list[Lesion]:
+def _new_lesions(draws: Draws, kind: str, others: Sequence[Lesion]) -> list[Lesion]:
+    """A lesion of a kind in one lung or both; in one, rather in that which the others leave free."""
     severity = draws.weighted(_SEVERITIES)
-    sides: tuple[Side | None, ...] = (draws.choice(SIDES),)
+    side = draws.choice(SIDES)
+    taken = [one.side for one in others].count(side)
+    if taken > len([one for one in others if one.side]) - taken and draws.chance(_OTHER_SIDE):
+        side = "left" if side == "right" else "right"
+    sides: tuple[Side | None, ...] = (side,)
     if kind == CARDIOMEGALY:
         sides = (None,)
     elif draws.chance(_BOTH.get(kind, 0.0)):
