@@ -119,6 +119,7 @@ _ZONE_NAMES: dict[tuple[Side | None, Zone], tuple[str, ...]] = {
 }
 
 _NAMES_SIDE, _NAMES_ZONE = 0.85, 0.7
+_NAMES_SMALL = 0.95  # small findings are placed: their side and zone are named
 _WITH_VERB = 0.25
 _REPEATED = 0.7  # of the lesions, in the impression
 
@@ -159,10 +160,11 @@ def _one_side(lesion: Lesion, draws: Draws) -> _Remark:
     noun = _noun(lesion, draws)
     adjective = _adjective(lesion, draws)
     thing = f"{adjective} {noun}".strip()
-    zone = lesion.zone if draws.chance(_NAMES_ZONE) else None
+    small = lesion.kind in (NODULE, ATELECTASIS)
+    zone = lesion.zone if small or draws.chance(_NAMES_ZONE) else None
     side = lesion.side
     assert side is not None
-    if not draws.chance(_NAMES_SIDE):
+    if not draws.chance(_NAMES_SMALL if small else _NAMES_SIDE):
         zone = None
         text = _dictated(thing, draws)
     elif zone is not None:

@@ -262,7 +262,7 @@ _WEIGHTS = (1.3, 1.1, 0.9, 1.3, 1.1, 0.9, 0.9, 0.9, 0.6)
 _BOTH = {OPACITY: 0.1, CONSOLIDATION: 0.08, EFFUSION: 0.22, ATELECTASIS: 0.12, EDEMA: 0.5}
 _SEVERITIES = (0.12, 0.38, 0.5)
 _OTHER_SIDE = 0.7
-_DIFFUSE = 0.45  # of opacities and consolidations that fill a lung
+_DIFFUSE = 0.55  # of opacities and consolidations that fill a lung
 _FORM = 20
 _ATTEMPTS = 30  # some lesions leave no room for others
 
