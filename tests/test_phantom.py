@@ -37,9 +37,10 @@ from wronglung.benchmark.datasets.phantom.scene import (
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.instances import Dataset, Instance
 
-FILMS = "4dc1e4d1797069734e022a7dd56190761ded25b974882fadb6272611aeccb504"
-LARGER_FILMS = "9920d1a013142f0d6695cb711c9fced7c8e5311a18f652a88ffd0a5455a2467b"
-FINGERPRINT = "ee0de62cc0b7a5f7fd25475152da069712c1ce5ab238c1873cf1be8535c8cbf4"
+
+FILMS = "273a239e7348d17b9eeaee68adcba98ac34d8e9ff58769a0f37921ab55866f6c"
+LARGER_FILMS = "4a028e3133bdf9dea3d777d5df2d20ddba19210b0eb4d4ed3b7987ba7ab94961"
+FINGERPRINT = "d8e7634abcf3f452eed054e35ed61044dd9def3eb3a363336dcc6b5410198198"
 
 MAIN_REGIONS = frozenset(REGIONS) - {
     *(f"{side} {name}" for side in SIDES for name in ("cardiophrenic angle", "cardiac silhouette", "upper abdomen")),

@@ -114,6 +114,9 @@ class OptimizerSection(_Section):
     """AdamW. The learning rate rises linearly over ``warmup`` steps, then follows ``schedule``."""
 
     learning_rate: PositiveFloat
+    local_rate: PositiveFloat = 1.0
+    """The local embedder's learning rate, as a share of ``learning_rate``. The local loss compares directions, so nothing
+    but attention holds the length of region vectors: where it grows fast, the softmax over words saturates early."""
     weight_decay: NonNegativeFloat
     betas: Betas = (0.9, 0.999)
     warmup: NonNegativeInt = 0

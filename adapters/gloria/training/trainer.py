@@ -28,7 +28,7 @@ from ..network import GloriaNetwork
 from ..preprocessing import normalise
 from ..text import Caption, Captions
 from .augment import crop, jitter, place, random_placement
-from .config import TrainingConfig
+from .config import OptimizerSection, TrainingConfig
 from .data import Batch, Edit, Films, Pixels, batches, box_mask, stream, supervised, vocabulary
 from .distributed import Processes
 from .losses import LossTerms
@@ -96,7 +96,7 @@ class Trainer:
         loss = config.loss
         self._model = processes.wrap(self.contrast, all_used=loss.local > 0 and loss.overall > 0)
         self._optimizer = torch.optim.AdamW(
-            _groups(self.contrast, config.optimizer.weight_decay),
+            _groups(self.network, config.optimizer),
             lr=config.optimizer.learning_rate,
             betas=config.optimizer.betas,
         )
@@ -270,7 +270,7 @@ class Trainer:
     def _step(self) -> None:
         settings = self.config.optimizer
         for group in self._optimizer.param_groups:
-            group["lr"] = settings.learning_rate * self._share_of_rate()
+            group["lr"] = settings.learning_rate * group["share"] * self._share_of_rate()
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self.contrast.parameters(), settings.clip or math.inf)
         # With a scale of gradients, a step that is not finite is left out and the scale lowered.
@@ -360,10 +360,13 @@ class Trainer:
         self.state = Progress(**content["progress"])
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and filters decay; biases, norms and the no-attention vector do not."""
-    parameters = [one for one in model.parameters() if one.requires_grad]
+def _groups(network: GloriaNetwork, settings: OptimizerSection) -> list[dict[str, Any]]:
+    """Matrices and filters decay; biases, norms and the no-attention vector do not. The local embedder has a rate of its
+    own."""
+    local = network.img_encoder.local_embedder.weight
+    others = [one for one in network.parameters() if one.requires_grad and one is not local]
     return [
-        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": weight_decay},
-        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+        {"params": [one for one in others if one.ndim > 1], "weight_decay": settings.weight_decay, "share": 1.0},
+        {"params": [one for one in others if one.ndim <= 1], "weight_decay": 0.0, "share": 1.0},
+        {"params": [local], "weight_decay": settings.weight_decay, "share": settings.local_rate},
     ]

@@ -186,7 +186,7 @@ def _one_side(lesion: Lesion, draws: Draws) -> _Remark:
         text = f"{adjective} {side} apical {noun}".strip()
         text = _dictated(draws.choice((text, f"{thing} at the {side} apex")), draws)
     elif lesion.kind in (EFFUSION, PNEUMOTHORAX):
-        forms = (f"{adjective} {side} {noun}", f"{adjective} {side}-sided {noun}", f"{thing} on the {side}")
+        forms = [f"{adjective} {side} {noun}", f"{adjective} {side}-sided {noun}", f"{thing} on the {side}"]
         text = _dictated(draws.choice(forms).strip(), draws)
     else:
         text = draws.choice((f"{adjective} {side} {noun}".strip(), f"{thing} in the {side} lung"))

@@ -311,11 +311,7 @@ def _lesions(draws: Draws, earlier: tuple[Lesion, ...]) -> tuple[Lesion, ...]:
 def _new_lesions(draws: Draws, kind: str, others: Sequence[Lesion]) -> list[Lesion]:
     """A lesion of a kind in one lung or both; in one, rather in that which the others leave free."""
     severity = draws.weighted(_SEVERITIES)
-    side = draws.choice(SIDES)
-    taken = [one.side for one in others].count(side)
-    if taken > len([one for one in others if one.side]) - taken and draws.chance(_OTHER_SIDE):
-        side = "left" if side == "right" else "right"
-    sides: tuple[Side | None, ...] = (side,)
+    sides: tuple[Side | None, ...] = (_free_side(draws, others),)
     if kind == CARDIOMEGALY:
         sides = (None,)
     elif draws.chance(_BOTH.get(kind, 0.0)):
@@ -331,6 +327,13 @@ def _new_lesions(draws: Draws, kind: str, others: Sequence[Lesion]) -> list[Lesi
         own = severity if len(sides) == 1 or draws.chance(0.5) else draws.weighted(_SEVERITIES)
         lesions.append(Lesion(kind, side, zone, own, form))
     return lesions
+
+
+def _free_side(draws: Draws, others: Sequence[Lesion]) -> Side:
+    side = draws.choice(SIDES)
+    other: Side = "left" if side == "right" else "right"
+    taken = [lesion.side for lesion in others]
+    return other if taken.count(side) > taken.count(other) and draws.chance(_OTHER_SIDE) else side
 
 
 def _clash(one: Lesion, other: Lesion) -> bool:
