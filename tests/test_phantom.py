@@ -461,7 +461,7 @@ def test_sentences_name_one_side_both_or_none(phantom: Dataset) -> None:
     one_sided = [one for one in ill if len(lungs(one.regions)) == 1]
     both_sided = [one for one in ill if len(lungs(one.regions)) == 2]
     named = [bool(re.search(r"left|right|\b[RL][UML]L\b|lingula", one.sentence, re.IGNORECASE)) for one in one_sided]
-    assert 0.6 < np.mean(named) < 0.8
+    assert 0.8 < np.mean(named) < 0.95
     assert len(both_sided) > 0.05 * len(ill)
     negated = [one for one in phantom.instances if all(x.context == "no" for x in one.findings)]
     assert any(len(lungs(one.regions)) == 1 for one in negated)
@@ -469,7 +469,7 @@ def test_sentences_name_one_side_both_or_none(phantom: Dataset) -> None:
     assert 0.01 < len(mixed) / len(phantom.instances) < 0.1
 
 
-def test_reports_have_two_to_six_sentences_and_no_sentence_twice() -> None:
+def test_reports_have_two_to_eight_sentences_and_no_sentence_twice() -> None:
     lengths = set()
     for scene in scenes():
         texts = [sentence.text for sentence in write_report(scene)]
@@ -478,7 +478,7 @@ def test_reports_have_two_to_six_sentences_and_no_sentence_twice() -> None:
         for text in texts:
             assert re.fullmatch(r"(?:IMPRESSION:  )?[A-Z][^.]*\.", text), text
             assert "  " not in text.removeprefix("IMPRESSION:  "), text
-    assert lengths <= {2, 3, 4, 5, 6}
+    assert lengths <= set(range(2, 9))
 
 
 def film_means(films: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

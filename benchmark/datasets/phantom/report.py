@@ -49,7 +49,7 @@ class _Remark(NamedTuple):
 
 
 def write_report(scene: Scene) -> tuple[Sentence, ...]:
-    """The report of a film, two to six sentences, all true of it."""
+    """The report of a film, two to eight sentences, all true of it."""
     draws = Draws(*scene.report_key)
     remarks = _affirmed(scene, draws)
     wanted = max(2, len(remarks) + draws.weighted((0.7, 0.25, 0.05)))
