@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +28,7 @@ from wronglung.leaderboard.examples import TASKS, Example, Heat, choose, heats
 from wronglung.leaderboard.heatmaps import PANEL, Row, density, sheet, tinted, with_boxes
 from wronglung.leaderboard.reading import read
 
+STORY = ("retrained", "masking", "random-sentences")
 FOLDER = Path(__file__).parent.parent / "adapters" / "gloria" / "phantom"
 
 
@@ -244,25 +244,12 @@ class TestDemo:
         assert said[-1].startswith(f"[3/3] {named}:mine: ")
 
     def test_runs_everything_that_ships(self) -> None:
-        there = [variant for variant in VARIANTS if (FOLDER / f"{variant}.safetensors").is_file()]
-        assert demo.models() == (*demo.BOUNDS, *(f"{PREFIX}{variant}" for variant in there))
+        assert demo.models() == (*demo.BOUNDS, *(f"{PREFIX}{variant}" for variant in VARIANTS))
         assert set(demo.models()) <= set(CATALOGUE)
 
 
-def shipped() -> list[Any]:
-    return [
-        pytest.param(
-            variant,
-            marks=pytest.mark.skipif(
-                not (FOLDER / f"{variant}.safetensors").is_file(), reason=f"{variant}: the checkpoint is not there"
-            ),
-        )
-        for variant in VARIANTS
-    ]
-
-
 class TestShipped:
-    @pytest.mark.parametrize("variant", shipped())
+    @pytest.mark.parametrize("variant", VARIANTS)
     def test_loads_by_its_name_and_has_a_card(self, variant: str, phantom: Dataset) -> None:
         model = load_model(f"{PREFIX}{variant}")
         assert model.card.name == f"{PREFIX}{variant}"
@@ -272,6 +259,31 @@ class TestShipped:
         assert card["variant"] == variant
         values = evaluate(model, phantom, "smoke", limit=4).instances["entropy"]
         assert ((values > 0) & (values <= np.log(65))).all()
+
+    def test_are_small(self) -> None:
+        assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 6_000_000
+
+    def test_were_trained_on_the_films_of_today(self) -> None:
+        today = load_dataset("phantom", split="train").fingerprint
+        for variant in VARIANTS:
+            card = json.loads((FOLDER / f"{variant}.json").read_text())
+            assert card["data"]["training_fingerprint"] == today, variant
+
+    def test_tell_the_papers_story(self) -> None:
+        films = load_dataset("phantom", patients=800)
+        runs = {name: evaluate(load_model(f"{PREFIX}{name}"), films, "smoke").run for name in STORY}
+
+        def figure(name: str, task: str, metric: str, field: str = "value") -> float:
+            cells = {(one.task, one.subset, one.metric): one for one in runs[name].scores}
+            return float(getattr(cells[task, "one_lung", metric], field))
+
+        swap = {name: figure(name, "swap_left_right", "auroc", "delta") for name in STORY}
+        assert figure("retrained", "original", "auroc") > 0.75
+        assert abs(swap["retrained"]) < 0.02
+        assert swap["masking"] < -0.06
+        assert abs(swap["random-sentences"]) < 0.01
+        assert figure("random-sentences", "original", "entropy") > 0.99 * np.log(64)
+        assert figure("random-sentences", "random_sentences", "random_attention_kl") < 0.02
 
     def test_a_missing_checkpoint_is_named_with_what_makes_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("wronglung.adapters.gloria.shipped.FOLDER", "gone")

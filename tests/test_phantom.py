@@ -37,7 +37,6 @@ from wronglung.benchmark.datasets.phantom.scene import (
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.instances import Dataset, Instance
 
-
 FILMS = "273a239e7348d17b9eeaee68adcba98ac34d8e9ff58769a0f37921ab55866f6c"
 LARGER_FILMS = "4a028e3133bdf9dea3d777d5df2d20ddba19210b0eb4d4ed3b7987ba7ab94961"
 FINGERPRINT = "d8e7634abcf3f452eed054e35ed61044dd9def3eb3a363336dcc6b5410198198"
