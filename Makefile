@@ -21,10 +21,10 @@ test-masking: $(VENV)-masking/.ready
 	$(VENV)-masking/bin/python -m pytest -q $(MASKING_TESTS)
 
 # Train the six checkpoints that ship, anew and one after another, and put them into the package. In scispaCy's
-# environment, because entities are masked with it.
+# environment, because entities are masked with it; on one thread, because other sums give other weights.
 checkpoints: $(VENV)-masking/.ready
 	for variant in $(SHIPPED); do \
-	    $(VENV)-masking/bin/wronglung train --variant $$variant --out runs/ship/$$variant --overwrite && \
+	    OMP_NUM_THREADS=1 $(VENV)-masking/bin/wronglung train --variant $$variant --out runs/ship/$$variant --overwrite && \
 	    $(VENV)-masking/bin/python -m wronglung.adapters.gloria.training.ship runs/ship/$$variant $(CHECKPOINTS) || exit 1; \
 	done
 
@@ -43,6 +43,7 @@ wheel: $(VENV)/.test
 	$(VENV)-wheel/bin/python -m pip install -q dist/*.whl
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" list
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" show wrong-lung > /dev/null
+	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" check gloria-phantom-retrained
 	rm -rf $(VENV)-wheel
 
 $(BIN)/python:

@@ -43,6 +43,8 @@ def ship(run: Path, destination: Path) -> Path:
     destination.mkdir(parents=True, exist_ok=True)
     target = destination / f"{card['variant']}.safetensors"
     write_checkpoint(target, weights, *own, dtype=DTYPE)
+    # It names folders of the machine; the configuration, the seed and the commit say the rest.
+    card.pop("command", None)
     card["curve"] = [{key: float(f"{value:.6g}") for key, value in row.items()} for row in card["curve"]]
     card["shipped"] = {
         "dtype": str(DTYPE).removeprefix("torch."),
