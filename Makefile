@@ -43,7 +43,8 @@ wheel: $(VENV)/.test
 	$(VENV)-wheel/bin/python -m pip install -q dist/*.whl
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" list
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" show wrong-lung > /dev/null
-	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" check gloria-phantom-retrained
+	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" run --model gloria-phantom-retrained --dataset phantom \
+	    --data-arg patients=20 --suite smoke --quiet --out "$(abspath build)/run" > /dev/null
 	rm -rf $(VENV)-wheel
 
 $(BIN)/python:
