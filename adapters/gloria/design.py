@@ -24,7 +24,7 @@ from .checkpoint import BertSettings
 from .network import Stem
 from .preprocessing import RELEASED, Frame
 from .text import Cleaning
-from .whole_file import write_whole
+from .whole_file import write_bytes
 
 METADATA = "wronglung-gloria"
 """The key of the design and the vocabulary among a file's metadata."""
@@ -87,8 +87,7 @@ def write_checkpoint(
         "design": design.model_dump(mode="json", exclude_defaults=True),
         "vocabulary": vocabulary.decode("utf-8"),
     }
-    content = safetensors.torch.save(state, {METADATA: json.dumps(own)})
-    write_whole(path, lambda stream: stream.write(content))
+    write_bytes(path, safetensors.torch.save(state, {METADATA: json.dumps(own)}))
 
 
 def read_design(path: Path) -> tuple[Design, bytes] | None:

@@ -9,6 +9,11 @@ from typing import BinaryIO
 from ...benchmark.errors import WronglungError
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file; see :func:`write_whole`."""
+    write_whole(path, lambda stream: stream.write(content))
+
+
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Let ``fill`` write into a file beside ``path`` and move it there in one step.
 

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from ....benchmark.errors import WronglungError
-from ..whole_file import write_whole
+from ..whole_file import write_bytes, write_whole
 from .config import TrainingConfig, as_yaml
 
 CONFIG = "config.yaml"
 STATE = "state.pt"
+CARD = "card.json"
 TENSORBOARD = "tensorboard"
 
 
@@ -52,7 +53,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def clear(folder: Path) -> None:
     """Remove a run's files, those that training will write anew; nothing else that lies there."""
     try:
-        for name in (STATE, CONFIG, "log.csv", "card.json", "best.safetensors", "last.safetensors"):
+        for name in (STATE, CONFIG, "log.csv", CARD, "best.safetensors", "last.safetensors"):
             (folder / name).unlink(missing_ok=True)
         for events in (folder / TENSORBOARD).glob("events.out.tfevents.*"):
             events.unlink()
@@ -61,7 +62,7 @@ def clear(folder: Path) -> None:
 
 
 def write_config(folder: Path, config: TrainingConfig) -> None:
-    write(folder / CONFIG, as_yaml(config).encode())
+    write_bytes(folder / CONFIG, as_yaml(config).encode())
 
 
 def write_log(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -69,12 +70,12 @@ def write_log(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-    write(folder / "log.csv", text.getvalue().encode())
+    write_bytes(folder / "log.csv", text.getvalue().encode())
 
 
-def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+def write_card(path: Path, card: Mapping[str, Any]) -> None:
     text = json.dumps(_strict(card), indent=1, ensure_ascii=False, allow_nan=False)
-    write(folder / "card.json", text.encode() + b"\n")
+    write_bytes(path, text.encode() + b"\n")
 
 
 def _strict(value: Any) -> Any:
@@ -104,8 +105,3 @@ def read_state(folder: Path) -> dict[str, Any]:
             f"{path}: is damaged ({str(error).splitlines()[0]}); train anew with --overwrite"
         ) from error
     return content
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; raises :class:`WronglungError` when it cannot be."""
-    write_whole(path, lambda stream: stream.write(content))

@@ -79,7 +79,7 @@ def train(
                 _write(trainer, out / "best.safetensors")
             _write(trainer, out / "last.safetensors")
             folder.write_log(out, trainer.state.log)
-            folder.write_card(out, _card(trainer, identity, ours, training, context or {}))
+            folder.write_card(out / folder.CARD, _card(trainer, identity, ours, training, context or {}))
             if board is not None:
                 board.add(row)
             # Last: a run that is killed before this does the epoch again.

@@ -27,7 +27,7 @@ def ship(run: Path, destination: Path) -> Path:
 
     Raises :class:`WronglungError` for a folder that holds no run and for files that cannot be read or written.
     """
-    source, card_file = run / "best.safetensors", run / "card.json"
+    source, card_file = run / "best.safetensors", run / folder.CARD
     try:
         card: dict[str, Any] = json.loads(card_file.read_text(encoding="utf-8"))
         weights = safetensors.torch.load_file(source)
@@ -51,8 +51,7 @@ def ship(run: Path, destination: Path) -> Path:
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
         "note": "trained and measured during training in the run's precision; tensors rounded to this type afterwards",
     }
-    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
-    folder.write(target.with_suffix(".json"), text.encode())
+    folder.write_card(target.with_suffix(".json"), card)
     return target
 
 

@@ -268,9 +268,9 @@ class Trainer:
         return torch.autocast(self._processes.device.type, dtype=kind, enabled=kind is not torch.float32)
 
     def _step(self) -> None:
-        settings = self.config.optimizer
+        settings, share = self.config.optimizer, self._share_of_rate()
         for group in self._optimizer.param_groups:
-            group["lr"] = settings.learning_rate * group["share"] * self._share_of_rate()
+            group["lr"] = settings.learning_rate * group["share"] * share
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self.contrast.parameters(), settings.clip or math.inf)
         # With a scale of gradients, a step that is not finite is left out and the scale lowered.
