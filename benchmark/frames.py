@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .geometry import Geometry, boxes_to_mask
+from .geometry import Geometry
 from .instances import Box
 
 FrameName = Literal["model", "image"]
@@ -31,18 +31,19 @@ class ScoringFrame:
     width: int
     height: int
 
-    def mask(self, boxes: Iterable[Box], inclusive: bool = False) -> npt.NDArray[np.bool_]:
+    def mask(self, boxes: Iterable[Box], inclusive: bool = False, *, segmented: bool = True) -> npt.NDArray[np.bool_]:
         """The union of boxes, given in original pixels, as a bool mask [height, width].
 
-        A pixel belongs to a box when its centre does (:func:`.geometry.boxes_to_mask`). ``inclusive`` reads x2 and
-        y2 as the indices of the last pixels inside, as the released code of the paper does, instead of as edges.
+        A pixel belongs to a box when its centre does, and to a segmented region when its centre falls on the region's own
+        mask, which ``segmented=False`` leaves aside (:meth:`.geometry.Geometry.mask`). ``inclusive`` reads x2 and y2 of a
+        box as the indices of the last pixels inside, as the released code of the paper does, instead of as edges.
         """
         if inclusive:
-            boxes = [Box(box.name, box.x1, box.y1, box.x2 + 1, box.y2 + 1) for box in boxes]
-        if self.frame == "model":
-            return boxes_to_mask(self.geometry.to_frame(boxes), self.width, self.height)
-        scale_x, scale_y = self.width / self.geometry.image_width, self.height / self.geometry.image_height
-        return boxes_to_mask(boxes, self.width, self.height, scale_x, scale_y)
+            boxes = [replace(box, x2=box.x2 + 1, y2=box.y2 + 1) for box in boxes]
+        geometry = self.geometry
+        if self.frame == "image":
+            geometry = Geometry.squash(geometry.image_width, geometry.image_height, self.width, self.height)
+        return geometry.mask(boxes, segmented=segmented)
 
     def sample(self, saliency: torch.Tensor, mode: Interpolation) -> torch.Tensor:
         """A saliency map [rows, columns] at the pixels of this frame: float32 [height, width] on the map's device.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .instances import Box
+from .masks import Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,29 @@ class Geometry:
             )
             for box in boxes
         )
+
+    def mask(self, boxes: Iterable[Box], *, segmented: bool = True) -> npt.NDArray[np.bool_]:
+        """The union of boxes of the image on the frame's pixels, bool [frame_height, frame_width].
+
+        A pixel belongs to a box when its centre does (:func:`boxes_to_mask`); where a box has a mask and ``segmented`` is
+        true, when its centre falls on a pixel of that mask instead.
+        """
+        boxes = tuple(boxes)
+        plain = self.to_frame(box for box in boxes if not segmented or box.mask is None)
+        covered = boxes_to_mask(plain, self.frame_width, self.frame_height)
+        for box in boxes:
+            if segmented and box.mask is not None:
+                covered |= self._sampled(box.mask)
+        return covered
+
+    def _sampled(self, mask: Mask) -> npt.NDArray[np.bool_]:
+        x = (np.arange(self.frame_width) + 0.5 - self.offset_x) / self.scale_x * (mask.width / self.image_width)
+        y = (np.arange(self.frame_height) + 0.5 - self.offset_y) / self.scale_y * (mask.height / self.image_height)
+        columns, rows = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+        inside_x, inside_y = (columns >= 0) & (columns < mask.width), (rows >= 0) & (rows < mask.height)
+        covered = np.zeros((self.frame_height, self.frame_width), dtype=np.bool_)
+        covered[np.ix_(inside_y, inside_x)] = mask.pixels()[np.ix_(rows[inside_y], columns[inside_x])]
+        return covered
 
     def sees(self, box: Box) -> bool:
         """Whether some part of a box of the image lies inside the frame."""

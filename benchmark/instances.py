@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .masks import Mask
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -20,8 +22,9 @@ class Box:
     """A bounding box in edge coordinates of the original image.
 
     ``x`` runs to the right and ``y`` down from the top left corner of the top left pixel;
-    ``x2 - x1`` is the width in pixels. ``name`` is the region that the box shows, for example
-    ``"left lung"`` (the patient's left), or ``""`` where the dataset names no regions.
+    ``x2 - x1`` is the width in pixels. ``name`` is what the box shows, a region such as ``"left lung"`` (the patient's
+    left) or, in datasets that name no regions, the finding or object; ``""`` where it is not said. Where the dataset segments the
+    region, ``mask`` has its pixels, over the whole image at a resolution of its own, and the box is their extent.
     """
 
     name: str
@@ -29,11 +32,15 @@ class Box:
     y1: float
     x2: float
     y2: float
+    mask: Mask | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a sentence says of a region: ``context`` is "yes" (affirmed) or "no" (negated)."""
+    """What a sentence says of a region: ``context`` is "yes" (affirmed) or "no" (negated).
+
+    ``region`` is ``""`` in datasets that name no regions.
+    """
 
     label: str
     context: Context
@@ -52,21 +59,31 @@ class ImageRef:
     width: int
     height: int
 
-    def load(self) -> Image.Image:
-        """Decode the file, in the mode it is stored in.
+    def read(self) -> bytes:
+        """The file as it is stored. Raises ``OSError`` when it cannot be read."""
+        return self.path.read_bytes()
 
-        Raises ``OSError`` (with the file's path) when the file cannot be decoded or its size is not
-        the one that was announced.
+    def load(self, *, at_least: int | None = None) -> Image.Image:
+        """Decode the file: 8 bits a channel, as :func:`.decoding.decode` says.
+
+        ``at_least`` lets a JPEG file be decoded at 1/2, 1/4 or 1/8 of its size as long as the short side keeps that many
+        pixels. Raises ``OSError`` (with the file's path) when the file cannot be decoded or its size is not the one that
+        was announced.
         """
-        from PIL import Image, UnidentifiedImageError
+        return self.decoded(self.read(), at_least=at_least)
+
+    def decoded(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        """As :meth:`load`, of what :meth:`read` gave."""
+        from .decoding import decode
 
         try:
-            with Image.open(self.path) as image:
-                image.load()
-                pixels = image.copy()
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            pixels = decode(data, self.path.suffix, at_least=at_least)
+        except OSError as error:
             raise OSError(f"{self.path}: cannot be decoded as an image ({error})") from error
-        if pixels.size != (self.width, self.height):
+        sizes = {
+            (-(-self.width // factor), -(-self.height // factor)) for factor in (1, *([2, 4, 8] if at_least else []))
+        }
+        if pixels.size not in sizes:
             raise OSError(f"{self.path}: is {pixels.size}, not ({self.width}, {self.height}) as announced")
         return pixels
 
@@ -150,7 +167,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the ids, sentences, boxes, findings and image sizes, in order of instance id.
+        """SHA-256 over the ids, sentences, boxes, masks, findings and image sizes, in order of instance id.
 
         Two runs are comparable when their datasets have the same fingerprint. Pixels do not enter it.
         """
@@ -164,9 +181,14 @@ class Dataset:
                 instance.study_id,
                 instance.patient_id,
                 instance.sentence,
-                [(box.name, box.x1, box.y1, box.x2, box.y2) for box in instance.boxes],
+                [_fields(box) for box in instance.boxes],
                 [(finding.label, finding.context, finding.region) for finding in instance.findings],
                 instance.parent_regions,
             )
             digest.update(repr(fields).encode() + b"\n")
         return digest.hexdigest()
+
+
+def _fields(box: Box) -> tuple[object, ...]:
+    corners = (box.name, box.x1, box.y1, box.x2, box.y2)
+    return corners if box.mask is None else (*corners, box.mask.width, box.mask.height, box.mask.counts)

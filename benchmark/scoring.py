@@ -67,7 +67,7 @@ def score_map(
     ranking = rank(frame.sample(saliency, protocol.upsampling).flatten())
     by_boxes = {}
     for boxes in box_sets:
-        mask = box_mask(frame, boxes, protocol.box_edges == "inclusive")
+        mask = box_mask(frame, boxes, protocol.box_edges == "inclusive", protocol.targets == "masks")
         values = score(ranking, mask.reshape(-1), protocol.definitions)
         by_boxes[boxes] = ScoredBoxes(values, _reason(mask, boxes, geometry))
     released = protocol.definitions == "released"
@@ -101,6 +101,6 @@ def _reason(mask: npt.NDArray[np.bool_], boxes: tuple[Box, ...], geometry: Geome
 
 
 @lru_cache(maxsize=256)
-def box_mask(frame: ScoringFrame, boxes: tuple[Box, ...], inclusive: bool) -> npt.NDArray[np.bool_]:
+def box_mask(frame: ScoringFrame, boxes: tuple[Box, ...], inclusive: bool, segmented: bool) -> npt.NDArray[np.bool_]:
     """The union of boxes on a scoring grid; a report's maps share their masks."""
-    return frame.mask(boxes, inclusive)
+    return frame.mask(boxes, inclusive, segmented=segmented)

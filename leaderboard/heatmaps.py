@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from ..benchmark.datasets.overlays import draw_box, to_rgb
+from ..benchmark.datasets.overlays import draw_box
 from ..benchmark.frames import scoring_frame
 from ..benchmark.instances import Box
 from .examples import TASKS, Example, Heat
@@ -49,7 +49,7 @@ def sheet(example: Example, rows: Sequence[Row]) -> Image.Image:
     RGB. Raises ``OSError`` for a film that cannot be decoded.
     """
     instance = example.instance
-    film = _panel(to_rgb(instance.image.load()))
+    film = _panel(instance.image.load().convert("RGB"))
     width, height = film.size
     column = max(width, PANEL)
     left = [_GAP + at * (column + _GAP) for at in range(1 + len(TASKS))]

@@ -74,10 +74,10 @@ def random_boxes(instance: Instance, trial: Trial, pool: Pool, draw: Draw) -> Tr
 
 
 def carry(boxes: tuple[Box, ...], source: Instance, target: Instance) -> tuple[Box, ...]:
-    """Boxes of one image scaled by the two images' widths and heights."""
+    """Boxes of one image scaled by the two images' widths and heights; a mask covers the whole image and goes along."""
     x = target.image.width / source.image.width
     y = target.image.height / source.image.height
-    return tuple(Box(box.name, box.x1 * x, box.y1 * y, box.x2 * x, box.y2 * y) for box in boxes)
+    return tuple(replace(box, x1=box.x1 * x, y1=box.y1 * y, x2=box.x2 * x, y2=box.y2 * y) for box in boxes)
 
 
 def swap_conditions(instance: Instance, trial: Trial, pool: Pool, draw: Draw, *, variant: Variant = "clean") -> Trial:

@@ -72,6 +72,8 @@ class Protocol(_Strict):
     """``bilinear`` is without aligned corners."""
     box_edges: Literal["exclusive", "inclusive"] = "exclusive"
     """Whether x2 and y2 are edges, or the last pixel that belongs to the box, as in the authors' code."""
+    targets: Literal["masks", "boxes"] = "masks"
+    """``masks``: a region that the dataset segments is its pixels, any other its box. ``boxes``: always its box."""
     definitions: Literal["exact", "released"] = "exact"
     """``exact``: tied pixels are shared fractionally. ``released``: the thresholds and the entropy of the authors' code."""
     draws: Annotated[int, Field(ge=1, le=100)] = 1

@@ -22,9 +22,12 @@ def original(instance: Instance) -> str:
 def synthetic(instance: Instance, *, variant: Variant = "clean") -> str | None:
     """A sentence made from the instance's findings after the templates of the paper's Table 1.
 
-    Returns None for an instance without findings. ``variant`` is explained at :func:`render`.
+    Returns None for an instance without findings, and for one that affirms a finding and names no region for it.
+    ``variant`` is explained at :func:`render`.
     """
-    return render(clauses(instance.findings), variant=variant) if instance.findings else None
+    if not instance.findings or any(one.context == "yes" and not one.region for one in instance.findings):
+        return None
+    return render(clauses(instance.findings), variant=variant)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ class TestExamples:
 
 
 class GreyFilm(ImageRef):
-    def load(self) -> Image.Image:
+    def load(self, *, at_least: int | None = None) -> Image.Image:
         return Image.new("L", (self.width, self.height), 90)
 
 

@@ -10,9 +10,13 @@ A line, here wrapped::
                  {"name": "right lung", "box": [60.0, 90.0, 280.0, 515.0]}]}
 
 ``id``, ``image``, ``sentence`` and ``boxes`` are required. ``image`` is a path relative to the file's folder. A box is x1,
-y1, x2, y2 in pixels of the stored image, as edges (x2 - x1 is the width); its name may be "". ``regions`` are all region
-boxes that are known on the image, for models that may see them (the oracle); it may stand on any line of the image.
-Without it, they are the named boxes of the image's sentences.
+y1, x2, y2 in pixels of the stored image, as edges (x2 - x1 is the width); its name may be "". Where the pixels of a region
+are known, a box has a ``"mask": {"size": [height, width], "counts": "..."}`` too, COCO's run lengths (compressed, or plain
+numbers) over the whole image, at a resolution of its own; ``"box"`` may then be null. ``regions`` are all region boxes
+that are known on the image, for models that may see them (the oracle); it may stand on any line of the image. Without it,
+they are the named boxes of the image's sentences.
+
+The argument ``images`` names the folder that image paths are relative to, where that is not the file's.
 """
 
 from __future__ import annotations
@@ -24,11 +28,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..errors import WronglungError
 from ..instances import Box, Context, Dataset, Finding, ImageRef, Instance
-from .rules import Ledger, check_box, image_ids, open_image, parse_json, read_text
+from ..masks import from_coco
+from .rules import Ledger, check_box, image_ids, mask_box, open_image, parse_json, read_text
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MaskLine(_Model):
+    """COCO's run lengths."""
+
+    size: tuple[int, int] = Field(strict=False)
+    counts: str | list[int]
 
 
 class BoxLine(_Model):
@@ -36,6 +48,7 @@ class BoxLine(_Model):
 
     name: str
     box: list[float | None] | None
+    mask: MaskLine | None = None
 
     @field_validator("box")
     @classmethod
@@ -65,8 +78,10 @@ class Line(_Model):
     regions: list[BoxLine] | None = None
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, images: Path | None = None) -> Dataset:
     """Read a ``.jsonl`` file, or the folder that holds exactly one; the file's name names the dataset.
+
+    ``images`` is the folder that image paths are relative to, by default the file's own.
 
     Raises :class:`WronglungError`, with file and line, for a line that is not a valid instance, an id that occurs twice,
     and lines that contradict each other about an image (study, patient, regions) or a study (patient). A missing or
@@ -77,11 +92,14 @@ def read(path: Path) -> Dataset:
     _check_agreement(file, lines)
     ledger = Ledger()
     ids = image_ids(line.image for _, line in lines)
-    images = {name: open_image(file.parent, name, image_id, ledger) for name, image_id in ids.items()}
+    root = file.parent if images is None else images.expanduser()
+    if not root.is_dir():
+        raise WronglungError(f"{root}: is not a folder; images is the folder that the paths of images are relative to")
+    opened = {name: open_image(root, name, image_id, ledger) for name, image_id in ids.items()}
     instances: list[Instance] = []
     regions: dict[str, dict[Box, None]] = {}
     for _, line in lines:
-        image = images[line.image]
+        image = opened[line.image]
         if image is None:
             continue
         boxes = _boxes(line.boxes, image, line.id, ledger)
@@ -166,9 +184,21 @@ def _check_agreement(file: Path, lines: list[tuple[int, Line]]) -> None:
 
 
 def _boxes(lines: list[BoxLine], image: ImageRef, where: str, ledger: Ledger) -> tuple[Box, ...]:
-    size = (image.width, image.height)
-    valid = [box for line in lines if (box := check_box(line.name, line.box, size, where, ledger)) is not None]
+    valid = [box for line in lines if (box := _box(line, image, where, ledger)) is not None]
     unique = tuple(dict.fromkeys(valid))
     if len(unique) < len(valid):
         ledger.repair("duplicate_row", where, f"{len(valid) - len(unique)} boxes given twice")
     return unique
+
+
+def _box(line: BoxLine, image: ImageRef, where: str, ledger: Ledger) -> Box | None:
+    size, mask = (image.width, image.height), None
+    if line.mask is not None:
+        try:
+            mask = from_coco(line.mask.size, line.mask.counts)
+        except ValueError as error:
+            ledger.drop("mask_unreadable", where, f"{line.name}: {error}")
+        else:
+            if line.box is None:
+                return mask_box(line.name, mask, size, where, ledger)
+    return check_box(line.name, line.box, size, where, ledger, mask=mask)

@@ -63,4 +63,11 @@ def _line(instance: Instance, regions: Iterable[Box] | None, image_format: str) 
 
 
 def _boxes(boxes: Iterable[Box]) -> list[dict[str, Any]]:
-    return [{"name": box.name, "box": [box.x1, box.y1, box.x2, box.y2]} for box in boxes]
+    return [_box(box) for box in boxes]
+
+
+def _box(box: Box) -> dict[str, Any]:
+    line: dict[str, Any] = {"name": box.name, "box": [box.x1, box.y1, box.x2, box.y2]}
+    if box.mask is not None:
+        line["mask"] = {"size": [box.mask.height, box.mask.width], "counts": box.mask.counts.decode()}
+    return line

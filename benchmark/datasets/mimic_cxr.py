@@ -1,4 +1,4 @@
-"""The film tree of MIMIC-CXR-JPG: where the films of a study are, and how large they are.
+"""The film trees of MIMIC-CXR-JPG and MIMIC-CXR: where the films of a study are, and how large they are.
 
 ::
 
@@ -7,8 +7,9 @@
       mimic-cxr-2.0.0-split.csv.gz             dicom_id, split (train, validate, test)
       files/p10/p10000001/s50000001/<image id>.jpg
 
-Tables may be unzipped. A film may be a ``.png`` of the same name instead, for example a lossless copy or a shrunk one. A
-copy that was shrunk as a whole is fine where the size of the original is known from the metadata.
+Tables may be unzipped. A film may be a ``.png`` of the same name instead, for example a lossless copy or a shrunk one, or
+MIMIC-CXR's own ``.dcm``. A copy that was shrunk as a whole is fine where the size of the original is known from the
+metadata. Where both releases are at hand, the JPG films are read.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .tables import read_table
 
 Size = tuple[int, int]
 
-_SUFFIXES = (".jpg", ".png")
+_SUFFIXES = (".jpg", ".png", ".dcm")
 _SEPARATOR = re.compile(r"[/\\\0]")
 _PATIENT_GROUP = re.compile(r"p\d\d")
 # Folders of a release that are large and hold no release.
@@ -75,7 +76,7 @@ def find_films(root: Path, images: Path | None, release: Path) -> FilmTree:
         if trees:
             return trees[0]
         raise WronglungError(
-            f"{root}: no films found; looked for MIMIC-CXR-JPG (files/p10/...) in this folder, and beside {release} and "
+            f"{root}: no films found; looked for MIMIC-CXR-JPG or MIMIC-CXR (files/p10/...) in this folder, and beside {release} and "
             "its parents in folders named like mimic-cxr-jpg; put both collections into one folder, or name the folder of "
             "films with the argument images"
         )

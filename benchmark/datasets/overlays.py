@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..instances import Box, Instance
@@ -40,7 +39,7 @@ def draw(instances: Sequence[Instance], folder: Path) -> tuple[Path, ...]:
 
 def picture(instance: Instance) -> Image.Image:
     """An instance as an RGB image of 528 pixels width: its film at most 512 × 768, the sentence and its id below."""
-    film = to_rgb(instance.image.load())
+    film = instance.image.load().convert("RGB")
     scale = min(_WIDTH / film.width, _MAX_HEIGHT / film.height)
     film = film.resize(
         (max(1, round(film.width * scale)), max(1, round(film.height * scale))), Image.Resampling.BILINEAR
@@ -77,12 +76,3 @@ def draw_box(
         place = pen.textbbox((x1 + 4, y1 + 3), box.name, font=font)
         pen.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill="black")
         pen.text((x1 + 4, y1 + 3), box.name, fill=colour, font=font)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits a channel; a film of more bits is scaled from its own darkest to its own brightest value."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        values = np.asarray(image, dtype=np.float64)
-        low, high = float(values.min()), float(values.max())
-        image = Image.fromarray(np.round((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
-    return image.convert("RGB")

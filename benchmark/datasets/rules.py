@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from ..errors import WronglungError
 from ..instances import Box, ImageRef, Skipped
+from ..masks import Mask
 
 Reason = Literal[
     "box_clipped",  # repaired: cut at the border of the image
@@ -31,6 +31,7 @@ Reason = Literal[
     "image_in_gold_set",  # a film of a gold patient, which the silver set must not be evaluated or trained on
     "image_missing",
     "image_unreadable",
+    "mask_unreadable",  # a mask that is damaged or empty, or not of its image's size; its box, if any, is kept
     "metadata_missing",  # an image without a row in the table of images
     "no_annotation",  # an image that is listed, but has no sentence or no box
     "no_valid_box",  # a sentence whose boxes were all dropped
@@ -47,7 +48,7 @@ Reason = Literal[
 
 _MAX_JSON_BYTES = 1 << 30
 _PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*")  # most paths; no part of it can lead upwards
-_IMAGE_SUFFIXES = (".dcm", ".jpg", ".jpeg", ".png")
+_IMAGE_SUFFIXES = (".dcm", ".dicom", ".jpg", ".jpeg", ".png")
 _UPPER_SUFFIXES = tuple(suffix.upper() for suffix in _IMAGE_SUFFIXES)
 
 
@@ -89,8 +90,9 @@ def check_box(
     ledger: Ledger,
     *,
     frame: tuple[int, int] | None = None,
+    mask: Mask | None = None,
 ) -> Box | None:
-    """A valid box from x1, y1, x2, y2, or None when it was dropped.
+    """A valid box from x1, y1, x2, y2, or None when it was dropped; with its ``mask``, if it has one.
 
     Checked in this order: missing or not finite, degenerate as stored, flipped (repaired), outside the image, cut by
     its border (repaired). ``size`` is the image's (width, height) in pixels. ``frame`` is the (width, height) in which
@@ -120,7 +122,16 @@ def check_box(
             ledger.drop("box_outside_image", where, f"{name}: {_shown(corners)} on {width} × {height} pixels")
             return None
         ledger.repair("box_clipped", where, f"{name}: {_shown(corners)} on {width} × {height} pixels")
-    return Box(name, x1, y1, x2, y2)
+    return Box(name, x1, y1, x2, y2, mask=mask)
+
+
+def mask_box(name: str, mask: Mask, size: tuple[int, int], where: str, ledger: Ledger) -> Box | None:
+    """The box around a mask, with the mask, in pixels of an image of ``size``; None (with an entry) for an empty mask."""
+    extent = mask.extent()
+    if extent is None:
+        ledger.drop("mask_unreadable", where, f"{name}: empty")
+        return None
+    return check_box(name, extent, size, where, ledger, frame=(mask.width, mask.height), mask=mask)
 
 
 def _shown(corners: Sequence[float | None] | None) -> str:
@@ -164,15 +175,11 @@ def open_image(
         ledger.drop("image_missing", image_id, relative)
         return None
 
-    from PIL import Image
+    from ..decoding import image_size
 
     try:
-        with warnings.catch_warnings():
-            # A large film is no reason to warn; one beyond twice the limit is refused as an error below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                size = image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        size = image_size(path)
+    except OSError as error:
         ledger.drop("image_unreadable", image_id, f"{relative}: {error}")
         return None
     if min(size) < 1:

@@ -1,4 +1,4 @@
-"""Tables as collections ship them: comma or tab separated, plain or gzipped, columns addressed by name."""
+"""Tables as collections ship them: comma or tab separated, plain, gzipped or zipped, columns addressed by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import stat
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import IO, cast
 from ..errors import WronglungError
 
 _MAX_LINE = 16 << 20  # characters; an unclosed quote or a bomb ends here, not in all memory
+_MAX_TABLE = 4 << 30  # characters; no table of the collections comes near it, a bomb does
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZIP_MAGIC = b"PK\x03\x04"
 
 
 def read_table(
@@ -24,7 +27,7 @@ def read_table(
 
     Cells are text as stored, quoted tabs and newlines included; an optional column that the table lacks gives "". Other
     columns are ignored. The first row names the columns. UTF-8 with or without a byte order mark, any line ends; whether
-    the file is gzipped is told from its content.
+    the file is gzipped, or a zip archive of one table, is told from its content.
 
     Raises :class:`WronglungError`, with file and line, for a missing column, a row of another length, a NUL byte, a cell
     or line of more than 16 MiB, and a file that cannot be read.
@@ -50,7 +53,7 @@ def read_table(
             raise WronglungError(
                 f"{file}: not UTF-8 after line {reader.line_num} ({error.reason}); save the table as UTF-8"
             ) from error
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise WronglungError(f"{file}: cannot be read after line {reader.line_num}: {error}") from error
 
 
@@ -79,17 +82,35 @@ def _open(file: Path) -> IO[str]:
         if not stat.S_ISREG(file.stat().st_mode):
             raise WronglungError(f"{file}: is not a regular file")
         with file.open("rb") as start:
-            zipped = start.read(2) == _GZIP_MAGIC
-        raw = cast("IO[bytes]", gzip.GzipFile(file)) if zipped else file.open("rb")
+            magic = start.read(4)
+        if magic == _ZIP_MAGIC:
+            raw = _unzip(file)
+        else:
+            raw = cast("IO[bytes]", gzip.GzipFile(file)) if magic[:2] == _GZIP_MAGIC else file.open("rb")
     except OSError as error:
         raise WronglungError(f"{file}: cannot be read: {error.strerror or error}") from error
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
 
 
+def _unzip(file: Path) -> IO[bytes]:
+    """The one table in a zip archive; what other programs add (folders, __MACOSX) does not count."""
+    try:
+        archive = zipfile.ZipFile(file)
+        names = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX/")]
+        if len(names) != 1:
+            raise WronglungError(f"{file}: holds {len(names)} files; a zipped table holds one")
+        return archive.open(names[0])
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        raise WronglungError(f"{file}: cannot be unzipped ({error})") from error
+
+
 def _lines(stream: IO[str], file: Path) -> Iterator[str]:
-    number = 0
+    number = total = 0
     while line := stream.readline(_MAX_LINE):
         number += 1
+        total += len(line)
+        if total > _MAX_TABLE:
+            raise WronglungError(f"{file}:{number}: a table of more than 4 GiB of text")
         if len(line) == _MAX_LINE:
             raise WronglungError(f"{file}:{number}: a line of more than 16 MiB")
         if "\0" in line:

@@ -37,9 +37,13 @@ class PhantomImage(ImageRef):
 
     scene: Scene = field(repr=False)
 
-    def load(self) -> Image.Image:
-        """The film, in mode "L"."""
-        return Image.fromarray(render_films([self.scene], self.width)[0])
+    def read(self) -> bytes:
+        """The film's grey levels, row by row."""
+        return render_films([self.scene], self.width)[0].tobytes()
+
+    def decoded(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        """The film of its grey levels, in mode "L"."""
+        return Image.frombytes("L", (self.width, self.height), data)
 
 
 def pixels(images: Sequence[PhantomImage]) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,175 @@
+"""Pixel masks, stored as COCO stores them: compressed run lengths, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.bool_]
+
+MAX_PIXELS = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A set of pixels of an image of ``width`` × ``height`` pixels (of the mask, which may be coarser than the image).
+
+    ``counts`` are the lengths of the runs of pixels outside and inside in turn, beginning outside, down the columns from
+    left to right, in the printable coding of the COCO API ("compressed RLE"). Made by the functions of this module, which
+    check that the runs fill the mask.
+    """
+
+    width: int
+    height: int
+    counts: bytes
+
+    def pixels(self) -> Pixels:
+        """The mask as bool [height, width]; read-only, as it may be shared."""
+        return _pixels(self)
+
+    def extent(self) -> tuple[float, float, float, float] | None:
+        """x1, y1, x2, y2 in edge coordinates of the mask's pixels, or None for an empty mask."""
+        pixels = self.pixels()
+        columns, rows = np.flatnonzero(pixels.any(0)), np.flatnonzero(pixels.any(1))
+        if not columns.size:
+            return None
+        return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def from_pixels(pixels: Pixels) -> Mask:
+    """The mask of a bool array [height, width]. Raises ``ValueError`` for an array of another shape or an empty one."""
+    if pixels.ndim != 2 or 0 in pixels.shape:
+        raise ValueError(f"a mask has two dimensions of at least one pixel, not the shape {pixels.shape}")
+    flat = np.asarray(pixels, dtype=np.bool_).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate(([0], edges, [flat.size])))
+    return _of_runs([*([0] if flat[0] else []), *runs.tolist()], pixels.shape[1], pixels.shape[0])
+
+
+def from_coco(size: Sequence[int], counts: str | bytes | Sequence[int]) -> Mask:
+    """The mask of a COCO run-length coding: ``size`` is (height, width), ``counts`` compressed text or plain numbers.
+
+    Raises ``ValueError`` saying what is wrong with it.
+    """
+    if len(size) != 2:
+        raise ValueError("size must be [height, width]")
+    height, width = size
+    runs = (
+        _decompressed(counts.encode() if isinstance(counts, str) else counts)
+        if isinstance(counts, str | bytes)
+        else counts
+    )
+    return _of_runs(runs, width, height)
+
+
+def from_relative_runs(numbers: Sequence[int], width: int, height: int) -> Mask:
+    """The mask of pairs (gap since the end of the last run, length of the run), down the columns from left to right.
+
+    What is behind the last run is outside. Raises ``ValueError`` for an odd count and for runs beyond the mask.
+    """
+    if len(numbers) % 2:
+        raise ValueError(f"{len(numbers)} numbers, which are not pairs")
+    rest = width * height - sum(numbers)
+    return _of_runs([*numbers, rest] if rest else numbers, width, height)
+
+
+def from_polygons(polygons: Iterable[Sequence[tuple[float, float]]], width: int, height: int) -> Mask:
+    """The mask of the union of polygons, each a list of points (x, y), with their outlines.
+
+    Drawn as CheXlocalize's own code does, with Pillow. Raises ``ValueError`` for a polygon of fewer than two points (Pillow
+    draws none) and coordinates that are not finite or far outside.
+    """
+    from PIL import Image, ImageDraw
+
+    _check_size(width, height)
+    canvas = Image.new("1", (width, height))
+    pen = ImageDraw.Draw(canvas)
+    for polygon in polygons:
+        points = np.asarray(polygon, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
+            raise ValueError("a polygon is a list of at least two points [x, y]")
+        if not np.isfinite(points).all() or np.abs(points).max() > 10 * MAX_PIXELS**0.5:
+            raise ValueError("a polygon's point is not finite, or far outside the image")
+        pen.polygon([(float(x), float(y)) for x, y in points], outline=1, fill=1)
+    return from_pixels(np.asarray(canvas))
+
+
+def union(masks: Sequence[Mask]) -> Mask:
+    """The union of masks of one size. Raises ``ValueError`` for none, and for masks of different sizes."""
+    if len({(one.width, one.height) for one in masks}) != 1:
+        raise ValueError("a union needs masks of one size")
+    if len(masks) == 1:
+        return masks[0]
+    return from_pixels(np.logical_or.reduce([one.pixels() for one in masks]))
+
+
+def _check_size(width: int, height: int) -> None:
+    if not (width > 0 and height > 0 and width * height <= MAX_PIXELS):
+        raise ValueError(f"a mask of {width} × {height} pixels")
+
+
+def _of_runs(runs: Sequence[int], width: int, height: int) -> Mask:
+    _check_size(width, height)
+    if any(run < 0 for run in runs):
+        raise ValueError("a run of negative length")
+    if sum(runs) != width * height:
+        raise ValueError(f"runs of {sum(runs)} pixels in a mask of {width} × {height}")
+    # One mask, one coding: empty runs join their neighbours, and none is left at the end.
+    joined = [0]
+    for at, run in enumerate(runs):
+        inside = at % 2 == 1
+        if not run:
+            continue
+        if inside == (len(joined) % 2 == 0):
+            joined[-1] += run
+        else:
+            joined.append(run)
+    return Mask(width, height, _compressed(joined))
+
+
+@lru_cache(maxsize=16)
+def _pixels(mask: Mask) -> Pixels:
+    runs = np.array(_decompressed(mask.counts), dtype=np.int64)
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    pixels: Pixels = np.ascontiguousarray(flat.reshape((mask.height, mask.width), order="F"))
+    pixels.setflags(write=False)
+    return pixels
+
+
+def _compressed(runs: Sequence[int]) -> bytes:
+    """Runs as the COCO API prints them: from the fourth on the difference to the last but one, 5 bits a character."""
+    text = bytearray()
+    for at, run in enumerate(runs):
+        value = run - runs[at - 2] if at > 2 else run
+        more = True
+        while more:
+            bits = value & 0x1F
+            value >>= 5
+            more = value != -1 if bits & 0x10 else value != 0
+            text.append((bits | 0x20 if more else bits) + 48)
+    return bytes(text)
+
+
+def _decompressed(counts: bytes) -> list[int]:
+    runs: list[int] = []
+    at = 0
+    while at < len(counts):
+        value, shift, more = 0, 0, True
+        while more:
+            if at == len(counts) or shift > 60:
+                raise ValueError("compressed run lengths that end too early")
+            bits = counts[at] - 48
+            if not 0 <= bits < 64:
+                raise ValueError(f"compressed run lengths hold {counts[at : at + 1]!r}")
+            value |= (bits & 0x1F) << shift
+            more = bool(bits & 0x20)
+            at += 1
+            shift += 5
+            if not more and bits & 0x10:
+                value |= -1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    return runs
