@@ -39,7 +39,8 @@ class PhantomImage(ImageRef):
 
     def read(self) -> bytes:
         """The film's grey levels, row by row."""
-        return render_films([self.scene], self.width)[0].tobytes()
+        levels: bytes = render_films([self.scene], self.width)[0].tobytes()
+        return levels
 
     def decoded(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
         """The film of its grey levels, in mode "L"."""
