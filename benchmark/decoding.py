@@ -154,13 +154,13 @@ def _shown_range(film: Dataset, shown: npt.NDArray[np.float64]) -> tuple[float, 
     slope, intercept = film.get("RescaleSlope"), film.get("RescaleIntercept")
     scale, offset = (1.0, 0.0) if slope is None or intercept is None else (float(slope), float(intercept))
     least = -(1 << (bits - 1)) if signed else 0
-    ends = (least * scale + offset, (least + (1 << bits) - 1) * scale + offset)
-    return min(ends), max(ends)
+    # With a negative slope the first is the greater one, and is what pydicom makes black.
+    return least * scale + offset, (least + (1 << bits) - 1) * scale + offset
 
 
 def _stretch(values: npt.NDArray[np.float64], shown: tuple[float, float]) -> npt.NDArray[np.uint8]:
     low, high = shown
-    if high <= low:
+    if high == low:
         return np.zeros(values.shape, dtype=np.uint8)
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
