@@ -56,7 +56,7 @@ class RegionOracle(FunctionModel):
         self._vocabulary = {name: _pattern(name) for name in names if not name.endswith(("lung", "lung zone"))}
 
     def _map(self, image: LoadedImage, sentence: str) -> Map:
-        width, height = image.pixels.size
+        width, height = image.size
         boxes = self._boxes(image, sentence)
         points = GRID * FINE
         mask = Geometry.squash(width, height, points, points).mask(boxes)
@@ -75,7 +75,7 @@ class RegionOracle(FunctionModel):
             elif swap_sides(name) in known:
                 yield from known[swap_sides(name)]
             else:
-                width = image.pixels.width
+                width = image.size[0]
                 for box in known.get(name, ()):
                     yield Box(swap_sides(name), width - box.x2, box.y1, width - box.x1, box.y2)
 

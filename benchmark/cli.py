@@ -70,6 +70,16 @@ def run(
     dtype: Dtype = "auto",
     batch_size: BatchSize = "auto",
     seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode images; by default one a processor, at most 8.")
+    ] = None,
+    decode_at_least: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            help="Let JPEG films be decoded at 1/2, 1/4 or 1/8, with a short side of at least N pixels: faster, not exact.",
+        ),
+    ] = None,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the maps in maps.safetensors.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
     as_json: Json = False,
@@ -88,7 +98,7 @@ def run(
     results = _evaluate(
         model, arguments, data, chosen, device, dtype,
         seed=seed, limit=limit, batch_size=batch, save_maps=save_maps, progress=_shows_progress(quiet),
-        seconds={"dataset": seconds},
+        workers=workers, decode_at_least=decode_at_least, seconds={"dataset": seconds},
     )  # fmt: skip
     results.save(out)
     if as_json:

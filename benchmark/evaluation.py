@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import platform
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from ..tasks.schema import SuiteSpec, load_suite
 from ..tasks.subsets import is_abnormal
 from .arguments import check_arguments, named_parameters
 from .errors import WronglungError
-from .instances import Dataset, ImageRef, Skipped
+from .instances import Dataset, ImageRef, Skipped, fingerprint_images
 from .plan import Plan
 from .protocol import DatasetAware, check_model
 from .registry import MODELS
@@ -105,12 +106,16 @@ def evaluate(
     batch_size: int | None = None,
     save_maps: bool = False,
     progress: bool = False,
+    workers: int | None = None,
+    decode_at_least: int | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> Results:
     """Run a suite.
 
     ``limit`` evaluates the first instances only, with the values of the full run. ``batch_size`` (default 16) is halved
-    when memory runs out. ``context`` (``device``, ``dtype``, ``command``, ``seconds``) is recorded in the manifest. The
+    when memory runs out. ``workers`` threads (by default one a processor, at most 8) decode images ahead of the model.
+    ``decode_at_least`` lets JPEG files be decoded at 1/2, 1/4 or 1/8 of their size as long as the short side keeps that many
+    pixels: faster on large films, and slightly other grey levels. ``context`` (``device``, ``dtype``, ``command``, ``seconds``) is recorded in the manifest. The
     scores depend on the model, the dataset's instances, the suite and the seed, never on the order of the instances
     nor, beyond the model's own rounding, on the batch size.
 
@@ -121,7 +126,13 @@ def evaluate(
     if isinstance(suite, str):
         suite = load_suite(suite)
     _check_dataset(dataset)
-    for what, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+    for what, value, least in (
+        ("limit", limit, 1),
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+        ("workers", workers, 1),
+        ("decode_at_least", decode_at_least, 16),
+    ):
         if value is not None and value < least:
             raise WronglungError(f"{what} must be at least {least}, not {value}")
     started = time.perf_counter()
@@ -143,6 +154,8 @@ def evaluate(
         global_candidates="selection_accuracy_global_exhaustive" in suite.metrics,
         keep_maps=save_maps,
         progress=progress,
+        workers=workers or default_workers(),
+        decode_at_least=decode_at_least,
     )
     rows: list[Row] = []
     for answers in runner.answers():
@@ -157,13 +170,20 @@ def evaluate(
     run = RunResults(
         status="complete",
         model=model.card.model_dump(mode="json"),
-        dataset=_summarise(dataset, frame, subsets, skipped, limit),
+        dataset=_summarise(dataset, frame, subsets, skipped, limit, runner.image_digests),
         suite=suite.model_dump(mode="json"),
-        manifest=_manifest(runner, runner.stages, seed, context or {}, started),
+        manifest=_manifest(
+            runner, runner.stages, seed, {"decode_at_least": decode_at_least, **(context or {})}, started
+        ),
         scores=cells,
         correlations=pairs,
     )
     return Results(run, frame, skipped, None if runner.maps is None else _pack(runner.maps))
+
+
+def default_workers() -> int:
+    """One thread a processor, at most 8: beyond that, decoding waits for memory."""
+    return min(8, os.cpu_count() or 1)
 
 
 def _check_dataset(dataset: Dataset) -> None:
@@ -216,11 +236,14 @@ def _summarise(
     subsets: Mapping[str, frozenset[str] | None],
     skipped: tuple[Skipped, ...],
     limit: int | None,
+    image_digests: Mapping[str, str],
 ) -> DatasetSummary:
     ids = set(frame["instance_id"])
     return DatasetSummary(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
+        ids_fingerprint=dataset.ids_fingerprint,
+        images_fingerprint=fingerprint_images(image_digests),
         n_instances=len(ids),
         n_images=frame["image_id"].nunique(),
         n_patients=frame["cluster"].nunique(),
@@ -252,6 +275,7 @@ def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, A
         dtype=context.get("dtype", "unknown"),
         threads=torch.get_num_threads(),
         seed=seed,
+        decode_at_least=context.get("decode_at_least"),
         batch_size=runner.batch.size,
         command=list(context.get("command", [])),
         encoded_images=runner.counts.images,

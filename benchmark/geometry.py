@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,16 @@ class Geometry:
             frame_height,
             frame_width / image_width,
             frame_height / image_height,
+        )
+
+    def of_original(self, image_width: int, image_height: int, factor: int) -> Geometry:
+        """This geometry for the image in original pixels, ``factor`` of which make one of the image it was stated for."""
+        return replace(
+            self,
+            image_width=image_width,
+            image_height=image_height,
+            scale_x=self.scale_x / factor,
+            scale_y=self.scale_y / factor,
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -166,6 +166,11 @@ class Dataset:
     regions: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
 
     @cached_property
+    def ids_fingerprint(self) -> str:
+        """SHA-256 over the instance ids in sorted order: whether two datasets hold the same instances at all."""
+        return _sha256(instance.id for instance in self.instances)
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the ids, sentences, boxes, masks, findings and image sizes, in order of instance id.
 
@@ -187,6 +192,18 @@ class Dataset:
             )
             digest.update(repr(fields).encode() + b"\n")
         return digest.hexdigest()
+
+
+def fingerprint_images(digests: Mapping[str, str]) -> str:
+    """SHA-256 over image ids and the SHA-256 of each image's file, in sorted order."""
+    return _sha256(f"{image_id}\0{digest}" for image_id, digest in digests.items())
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in sorted(lines):
+        digest.update(line.encode(errors="surrogatepass") + b"\n")
+    return digest.hexdigest()
 
 
 def _fields(box: Box) -> tuple[object, ...]:

@@ -76,10 +76,27 @@ class ModelCard(BaseModel):
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A decoded image as adapters receive it: ``pixels`` in the file's own mode and original size."""
+    """A decoded image as adapters receive it: ``pixels`` of 8 bits a channel, in the file's own mode.
+
+    They are of the image's own size, unless the run lets JPEG files be reduced while they are decoded: then of a half, a
+    quarter or an eighth of ``original`` (width, height), rounded up. Adapters state their geometry for the pixels that they
+    are given; whoever knows something in original pixels, such as boxes, uses :attr:`size`.
+    """
 
     id: str
     pixels: Image.Image
+    original: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The image's (width, height) in original pixels."""
+        return self.original or self.pixels.size
+
+    @property
+    def factor(self) -> int:
+        """How many original pixels make one pixel, in each direction."""
+        width, height = self.size
+        return next(one for one in (1, 2, 4, 8) if (-(-width // one), -(-height // one)) == self.pixels.size)
 
 
 @dataclass(frozen=True)

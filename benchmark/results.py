@@ -77,6 +77,10 @@ class DatasetSummary(BaseModel):
     name: str
     fingerprint: str
     """SHA-256 of the instances; see :attr:`wronglung.Dataset.fingerprint`."""
+    ids_fingerprint: str | None = None
+    """SHA-256 of the instances' ids alone."""
+    images_fingerprint: str | None = None
+    """SHA-256 of the image files that were decoded, with their ids."""
     n_instances: int
     n_images: int
     n_patients: int
@@ -107,6 +111,8 @@ class Manifest(BaseModel):
     seed: int
     batch_size: int
     """The largest batch in use at the end; smaller than asked for when memory ran out."""
+    decode_at_least: int | None = None
+    """If set, JPEG files were reduced while they were decoded, down to this many pixels on the short side."""
     command: list[str]
     encoded_images: int
     encoded_sentences: int

@@ -98,6 +98,7 @@ class ImageAnswers:
 
 
 Pair = tuple[int, str]
+_Decoding = tuple[ImagePlan, Future[tuple[LoadedImage, str]]]
 
 
 class Runner:
@@ -105,7 +106,9 @@ class Runner:
 
     ``candidates`` are the sentences for exhaustive selection: their global similarity with every image costs a dual
     encoder one matrix product (``global_candidates``); their local one an alignment each (``local_candidates``).
-    Afterwards ``counts``, ``stages``, ``batch``, ``skipped`` and ``maps`` say what happened.
+    ``workers`` threads decode images ahead of the model; ``decode_at_least`` lets them reduce JPEG files
+    (:func:`.decoding.decode`). Afterwards ``counts``, ``stages``, ``batch``, ``skipped``, ``image_digests`` (SHA-256 of each
+    image's file) and ``maps`` say what happened.
     """
 
     def __init__(
@@ -119,6 +122,8 @@ class Runner:
         global_candidates: bool = False,
         keep_maps: bool = False,
         progress: bool = False,
+        workers: int = 2,
+        decode_at_least: int | None = None,
     ) -> None:
         self.model = model
         self.plan = plan
@@ -127,12 +132,15 @@ class Runner:
         self.stages = Stages()
         self.counts = Counts()
         self.skipped: list[Skipped] = []
+        self.image_digests: dict[str, str] = {}
         self.maps: dict[tuple[str, str], torch.Tensor] | None = {} if keep_maps else None
         self._candidates = candidates
         self._local_candidates = local_candidates
         self._dual = isinstance(model, DualEncoder)
         self._global_candidates = global_candidates and self._dual
         self._progress = progress
+        self._workers = workers
+        self._decode_at_least = decode_at_least
         self._sentences = FeatureCache(SENTENCE_CACHE)
 
     def answers(self) -> Iterator[ImageAnswers]:
@@ -144,24 +152,29 @@ class Runner:
         plans = self.plan.images()
         total = len({instance.image_id for instance in self.plan.instances})
         with (
-            ThreadPoolExecutor(max_workers=2) as pool,
+            ThreadPoolExecutor(max_workers=self._workers) as pool,
             tqdm(total=total, unit="image", disable=not self._progress, leave=False) as bar,
         ):
             images = max(CHUNK, self.batch.size)
-            ahead = _decode(pool, plans, images)
+            ahead = self._decode(pool, plans, images)
             while ahead:
-                chunk, ahead = ahead, _decode(pool, plans, images)
+                chunk, ahead = ahead, self._decode(pool, plans, images)
                 readable = self._readable(chunk)
                 if readable:
                     yield from self._ask(readable, candidate_features)
                 bar.update(len(chunk))
 
-    def _readable(self, chunk: Sequence[tuple[ImagePlan, Future[LoadedImage]]]) -> list[tuple[ImagePlan, LoadedImage]]:
+    def _decode(self, pool: ThreadPoolExecutor, plans: Iterator[ImagePlan], count: int) -> list[_Decoding]:
+        """Start to decode the next chunk of images."""
+        return [(plan, pool.submit(_load, plan, self._decode_at_least)) for plan in islice(plans, count)]
+
+    def _readable(self, chunk: Sequence[_Decoding]) -> list[tuple[ImagePlan, LoadedImage]]:
         readable = []
         for plan, future in chunk:
             try:
                 with self.stages.time("decoding"):
-                    readable.append((plan, future.result()))
+                    image, self.image_digests[plan.image.id] = future.result()
+                readable.append((plan, image))
             except OSError as error:
                 self.skipped.append(Skipped("image_unreadable", plan.image.id, str(error)))
         return readable
@@ -181,7 +194,7 @@ class Runner:
             with self.stages.scoring():
                 for row, (at, sentence) in enumerate(pairs[start:stop]):
                     questions = asked[at][sentence]
-                    answers[at][sentence] = self._scored(alignment, row, questions)
+                    answers[at][sentence] = self._scored(alignment, row, images[at], questions)
                     if self.maps is not None:
                         saliency = alignment.saliency[row].detach().float().cpu().clone()
                         self.maps[images[at].id, digest(sentence)] = saliency
@@ -280,11 +293,14 @@ class Runner:
 
         return guarded
 
-    def _scored(self, alignment: Alignment, row: int, questions: Sequence[Question]) -> Answer:
+    def _scored(self, alignment: Alignment, row: int, image: LoadedImage, questions: Sequence[Question]) -> Answer:
+        geometry = alignment.geometry[row]
+        if image.factor > 1:
+            geometry = geometry.of_original(*image.size, image.factor)
         weight = alignment.no_attention_weight
         scored = score_map(
             alignment.saliency[row],
-            alignment.geometry[row],
+            geometry,
             self.model.card,
             self.plan.suite.protocol,
             None if weight is None else float(weight[row]),
@@ -355,15 +371,12 @@ def digest(sentence: str) -> str:
     return hashlib.sha256(sentence.encode()).hexdigest()[:16]
 
 
-def _decode(
-    pool: ThreadPoolExecutor, plans: Iterator[ImagePlan], count: int
-) -> list[tuple[ImagePlan, Future[LoadedImage]]]:
-    """Start to decode the next chunk of images."""
-    return [(plan, pool.submit(_load, plan)) for plan in islice(plans, count)]
-
-
-def _load(plan: ImagePlan) -> LoadedImage:
-    return LoadedImage(plan.image.id, plan.image.load())
+def _load(plan: ImagePlan, at_least: int | None) -> tuple[LoadedImage, str]:
+    """The decoded image, and the SHA-256 of its file."""
+    ref = plan.image
+    data = ref.read()
+    pixels = ref.decoded(data, at_least=at_least)
+    return LoadedImage(ref.id, pixels, (ref.width, ref.height)), hashlib.sha256(data).hexdigest()
 
 
 def _item(values: torch.Tensor | None, row: int) -> float:

@@ -129,7 +129,8 @@ def _comparable(run: RunResults) -> tuple[str, ...]:
     """What must be equal: the data that was evaluated, what was asked of it, and the random draws."""
     major = str(run.suite["version"]).partition(".")[0]
     asked = json.dumps([run.suite[key] for key in ("protocol", "tasks", "subsets")], sort_keys=True)
-    data = (run.dataset.fingerprint, str(run.dataset.limit), str(run.dataset.n_instances))
+    dataset = run.dataset
+    data = (dataset.fingerprint, str(dataset.images_fingerprint), str(dataset.limit), str(dataset.n_instances))
     return (*data, run.suite["name"], major, asked, str(run.manifest.seed))
 
 

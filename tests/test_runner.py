@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from wronglung import (
     Alignment,
@@ -30,6 +31,7 @@ from wronglung import (
 from wronglung.benchmark import scoring
 from wronglung.benchmark.datasets.sketch import write_sketch
 from wronglung.benchmark.errors import WronglungError
+from wronglung.benchmark.instances import Box, ImageRef, Instance
 from wronglung.benchmark.metrics import ranking
 from wronglung.benchmark.protocol import AdapterError, LoadedImage
 from wronglung.benchmark.results import INSTANCES
@@ -549,3 +551,74 @@ def test_image_frame_ranks_unseen_pixels_last(sketch: Dataset) -> None:
     assert lefts
     assert rows.loc[lefts, "undefined"].isna().all()
     assert (rows.loc[lefts, "auroc"] < 0.5).all()
+
+
+def jpeg_dataset(folder: Path, size: tuple[int, int] = (801, 640)) -> Dataset:
+    """Two JPEG films with a bright half, and a sentence on each half."""
+    instances = []
+    for number in range(2):
+        film = Image.new("L", size, 40)
+        film.paste(200, (0, 0, size[0] // 2, size[1]))
+        film.save(folder / f"{number}.jpg", quality=95)
+        image = ImageRef(f"i{number}", folder / f"{number}.jpg", *size)
+        half = Box("right lung", 0, 0, size[0] / 2, size[1])
+        instances += [Instance(f"{number}-{at}", image, text, (half,)) for at, text in enumerate(("Right.", "Bright."))]
+    return Dataset("films", tuple(instances))
+
+
+class Bright:
+    """The film itself, squashed to 20 × 20."""
+
+    card = ModelCard(name="bright", saliency_method="grey levels", map_kind="distribution")
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, int]] = []
+
+    def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
+        self.sizes += [image.pixels.size for image in images]
+        maps = [np.asarray(image.pixels.convert("L").resize((20, 20)), dtype=np.float32) for image in images]
+        geometry = [Geometry.squash(*image.pixels.size, 20, 20) for image in images]
+        return Alignment(torch.from_numpy(np.stack(maps)), geometry)
+
+
+def test_films_may_be_reduced_while_they_are_decoded(tmp_path: Path) -> None:
+    data = jpeg_dataset(tmp_path)
+    whole, reduced = Bright(), Bright()
+    exact = evaluate(whole, data, "smoke")
+    fast = evaluate(reduced, data, "smoke", decode_at_least=100)
+    assert set(whole.sizes) == {(801, 640)}
+    assert set(reduced.sizes) == {(201, 160)}
+    pd.testing.assert_series_equal(exact.instances["auroc"], fast.instances["auroc"], atol=0.01)
+    assert exact.instances["auroc"].min() > 0.9
+    assert (exact.run.manifest.decode_at_least, fast.run.manifest.decode_at_least) == (None, 100)
+    assert exact.run.dataset.images_fingerprint == fast.run.dataset.images_fingerprint
+
+
+def test_the_oracle_finds_its_boxes_on_reduced_films(tmp_path: Path) -> None:
+    from wronglung.adapters.oracle import oracle
+
+    data = jpeg_dataset(tmp_path)
+    data = dataclasses.replace(
+        data, instances=tuple(dataclasses.replace(one, sentence="The right lung.") for one in data.instances)
+    )
+    exact, fast = evaluate(oracle(), data, "smoke"), evaluate(oracle(), data, "smoke", decode_at_least=16)
+    pd.testing.assert_frame_equal(fast.instances, exact.instances)
+    assert exact.instances.loc[exact.instances["task"] == "original", "auroc"].min() == 1.0
+
+
+def test_results_do_not_depend_on_the_number_of_workers(sketch: Dataset) -> None:
+    from wronglung.adapters.floors import text_blind
+
+    one, many = (evaluate(text_blind(), sketch, "smoke", workers=workers) for workers in (1, 7))
+    pd.testing.assert_frame_equal(one.instances, many.instances)
+    assert one.run.dataset == many.run.dataset
+
+
+def test_a_run_records_what_it_was_run_on(tmp_path: Path) -> None:
+    data = jpeg_dataset(tmp_path)
+    first = evaluate(Bright(), data, "smoke").run.dataset
+    assert (first.fingerprint, first.ids_fingerprint) == (data.fingerprint, data.ids_fingerprint)
+    Image.new("L", (801, 640), 90).save(tmp_path / "1.jpg")
+    second = evaluate(Bright(), data, "smoke").run.dataset
+    assert second.fingerprint == first.fingerprint
+    assert second.images_fingerprint != first.images_fingerprint
