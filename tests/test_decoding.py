@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from wronglung.benchmark.decoding import decode, image_size
 from wronglung.benchmark.instances import ImageRef
@@ -24,8 +24,8 @@ def film(values: np.ndarray, **elements: Any) -> Dataset:
     """A DICOM film of unsigned or signed 16-bit values [rows, columns]."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1.1")
+    meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     one = Dataset()
     one.file_meta = meta
     one.Rows, one.Columns = values.shape

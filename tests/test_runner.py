@@ -597,7 +597,7 @@ def test_films_may_be_reduced_while_they_are_decoded(tmp_path: Path) -> None:
 def test_the_oracle_finds_its_boxes_on_reduced_films(tmp_path: Path) -> None:
     from wronglung.adapters.oracle import oracle
 
-    data = jpeg_dataset(tmp_path)
+    data = jpeg_dataset(tmp_path, (800, 640))
     data = dataclasses.replace(
         data, instances=tuple(dataclasses.replace(one, sentence="The right lung.") for one in data.instances)
     )
