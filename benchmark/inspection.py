@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,22 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "instances by subset": {
             name: "not applicable" if chosen is None else len(chosen) for name, chosen in members.items()
         },
+        **_published(dataset, members),
         "instances by region of a box": dict(sorted(regions.items())),
         "instances by finding": dict(findings.most_common()),
         "left out": _reasons(dataset, repaired=False),
         "repaired": _reasons(dataset, repaired=True),
     }
+
+
+def _published(dataset: Dataset, members: Mapping[str, frozenset[str] | None]) -> dict[str, dict[str, str]]:
+    if not dataset.published:
+        return {}
+    rows = {}
+    for one in dataset.published:
+        annotated = "" if one.annotated is None else f"{one.annotated:,} annotated, "
+        rows[one.subset] = f"published {one.published:,}; here {annotated}{len(members[one.subset] or ()):,} usable"
+    return {"beside the published run": rows}
 
 
 def _reasons(dataset: Dataset, repaired: bool) -> dict[str, int]:

@@ -152,18 +152,31 @@ class Skipped:
     repaired: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedCount:
+    """How many instances of a subset a published run had, and how many sentences are annotated so in the files at hand.
+
+    ``annotated`` counts before any image or box is looked at; None where that cannot be counted.
+    """
+
+    subset: str
+    published: int
+    annotated: int | None
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Instances in file order, with what their reader skipped.
 
     ``regions`` maps an image id to all region boxes that are known on that image, mentioned or not
-    (original pixels).
+    (original pixels). ``published`` has the counts of a run that is known from print, to be held against one's own.
     """
 
     name: str
     instances: tuple[Instance, ...]
     skipped: tuple[Skipped, ...] = ()
     regions: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+    published: tuple[PublishedCount, ...] = ()
 
     @cached_property
     def ids_fingerprint(self) -> str:

@@ -10,11 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from ..benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from ..benchmark.errors import WronglungError
 from ..benchmark.results import RESULTS, RunResults
 
 PUBLISHED_DATASET = "Chest ImaGenome gold"
-PUBLISHED_INSTANCES = {"all": 2496, "abnormal": 748, "one_lung": 285, "mdrb": 252}
 PUBLISHED_NAMES = {
     "gloria": "GLoRIA",
     "retrained": "GLoRIA retrained",

@@ -9,7 +9,8 @@ from typing import Literal
 
 from tabulate import tabulate
 
-from .board import PUBLISHED_DATASET, PUBLISHED_INSTANCES, Column, Figure, Line, Section
+from ..benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
+from .board import PUBLISHED_DATASET, Column, Figure, Line, Section
 
 SHORT = {
     "auroc": "AUROC",

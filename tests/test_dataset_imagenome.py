@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from trees.dicom import save_dicom
 
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.imagenome import read_gold, read_silver
 from wronglung.benchmark.datasets.imagenome_gold import parse_coordinates
 from wronglung.benchmark.datasets.imagenome_silver import SilverSplit
 from wronglung.benchmark.errors import WronglungError
+from wronglung.benchmark.inspection import summarise
 from wronglung.benchmark.instances import Box, Dataset, Finding
 from wronglung.tasks.pool import Pool
 from wronglung.tasks.subsets import abnormal, one_lung
@@ -831,3 +834,73 @@ def test_a_split_of_two_thousand_films_opens_in_seconds(tree: Tree) -> None:
     assert len(dataset.instances) == 10_000
     assert not dataset.skipped
     assert seconds < 6
+
+
+def test_the_counts_of_the_published_run_stand_beside_ones_own(tree: Tree) -> None:
+    gone = [0, 0, 0, 0]
+    root = tree.gold(
+        [
+            row(A, "1", "One.", "right lung", "abnormal", "yes", RIGHT),
+            row(A, "2", "Two.", "right lung", "pneumonia", "yes", gone),
+            row(A, "3", "Three.", "left lung", "abnormal", "no", LEFT),
+            row(A, "3", "Three.", "right lung", "abnormal", "yes", RIGHT),
+            row(D, "4", "A film that is missing.", "left lung", "abnormal", "yes", LEFT),
+        ]
+    )
+    dataset = load_dataset("imagenome-gold", root)
+    assert len(dataset.instances) == 2
+    assert [(one.subset, one.published, one.annotated) for one in dataset.published] == [
+        ("all", 2496, 4),
+        ("abnormal", 748, 3),
+        ("one_lung", 285, 3),
+        ("mdrb", 252, None),
+    ]
+    assert summarise(dataset)["beside the published run"] == {
+        "all": "published 2,496; here 4 annotated, 2 usable",
+        "abnormal": "published 748; here 3 annotated, 2 usable",
+        "one_lung": "published 285; here 3 annotated, 1 usable",
+        "mdrb": "published 252; here 2 usable",
+    }
+    assert load_dataset("phantom:32", patients=4).published == ()
+
+
+def dicom_film(tree: Tree, image: str, size: tuple[int, int] = (100, 80)) -> Path:
+    """A film of MIMIC-CXR: 12 bits in MONOCHROME2, black in its left half."""
+    patient, study = STUDY[image]
+    file = tree.root / f"mimic-cxr/2.0.0/files/p{patient[:2]}/p{patient}/s{study}/{image}.dcm"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((size[1], size[0]), dtype=np.uint16)
+    pixels[:, size[0] // 2 :] = 4095
+    save_dicom(file, pixels)
+    return file
+
+
+def test_films_of_mimic_cxr_are_read_as_dicom(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    dicom_film(tree, A)
+    root = tree.gold([row(A, "1", "One.", "right lung", "abnormal", "yes", RIGHT)])
+    (instance,) = load_dataset("imagenome-gold", root).instances
+    assert instance.image.path.suffix == ".dcm"
+    assert (instance.image.width, instance.image.height) == (100, 80)
+    pixels = np.asarray(instance.image.load())
+    assert (pixels[:, :50] == 0).all()
+    assert (pixels[:, 50:] == 255).all()
+
+
+def test_films_of_mimic_cxr_jpg_go_first(tree: Tree) -> None:
+    dicom_film(tree, A)
+    root = tree.gold([row(A, "1", "One.", "right lung", "abnormal", "yes", RIGHT)])
+    (instance,) = load_dataset("imagenome-gold", root).instances
+    assert instance.image.path.suffix == ".jpg"
+    (instance,) = load_dataset("imagenome-gold", root, images=root / "mimic-cxr").instances
+    assert instance.image.path.suffix == ".dcm"
+
+
+def test_a_dicom_film_that_is_damaged_is_reported(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    dicom_film(tree, A)
+    dicom_film(tree, C).write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
+    root = tree.gold([row(one, "1", "One.", "right lung", "abnormal", "yes", RIGHT) for one in (A, C)])
+    dataset = load_dataset("imagenome-gold", root)
+    assert [one.image_id for one in dataset.instances] == [A]
+    assert ("image_unreadable", C) in ledger(dataset)

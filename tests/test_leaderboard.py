@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from wronglung import Dataset, evaluate, load_model, load_suite
+from wronglung.benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.results import RunResults
-from wronglung.leaderboard.board import PUBLISHED_INSTANCES, board, published_figures
+from wronglung.leaderboard.board import board, published_figures
 from wronglung.leaderboard.render import render
 
 

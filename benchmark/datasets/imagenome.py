@@ -1,4 +1,4 @@
-"""Chest ImaGenome 1.0.0 on the films of MIMIC-CXR-JPG.
+"""Chest ImaGenome 1.0.0 on the films of MIMIC-CXR-JPG, or of MIMIC-CXR (DICOM).
 
 Read are the published trees, in one folder or side by side under their usual names::
 
@@ -27,7 +27,7 @@ from typing import Literal, get_args
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Instance
 from .imagenome_films import FilmBoxes, film_instances, find_release, release_table
-from .imagenome_gold import GOLD_TABLE, gold_films, gold_regions, scaling_factors
+from .imagenome_gold import GOLD_TABLE, gold_films, gold_regions, published_counts, scaling_factors
 from .imagenome_silver import SPLITS, SilverSplit, add_sentences, find_graphs, find_scene_graph, silver_films
 from .mimic_cxr import find_films, frame_sizes, official_splits
 from .rules import Ledger
@@ -49,6 +49,7 @@ def read_gold(root: Path, *, split: GoldSplit = "all", images: Path | None = Non
     _check_choice("split", split, get_args(GoldSplit))
     release = find_release(root, GOLD_TABLE)
     films = gold_films(release_table(release, GOLD_TABLE), ledger := Ledger())
+    published = published_counts(films) if split == "all" else ()
     tree = find_films(root, images, release)
     splits = official_splits(tree, films) or {}
     if split != "all":
@@ -75,7 +76,7 @@ def read_gold(root: Path, *, split: GoldSplit = "all", images: Path | None = Non
             boxes.get(region, corners)
         instances += film_instances(film, image, splits.get(image_id), boxes, ledger)
         regions[image_id] = boxes.valid
-    return Dataset("imagenome-gold", tuple(instances), tuple(ledger.entries), regions)
+    return Dataset("imagenome-gold", tuple(instances), tuple(ledger.entries), regions, published)
 
 
 def read_silver(root: Path, *, split: SilverSplit = "test", images: Path | None = None) -> Dataset:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import WronglungError
-from ..instances import Context, Finding, ImageRef
+from ..instances import Context, Finding, ImageRef, PublishedCount
 from .imagenome_films import Corners, Film, Sentence, release_table
 from .mimic_cxr import Size, whole_number
 from .rules import Ledger, bare_id, same_shape
@@ -19,6 +19,9 @@ from .tables import read_table
 GOLD_TABLE = "gold_dataset/gold_object_attribute_with_coordinates.txt"
 _GOLD_BOXES = "gold_dataset/gold_bbox_coordinate_annotations_1000images.csv"
 _GOLD_SCALING = "gold_dataset/gold_bbox_scaling_factors_original_to_224x224.csv"
+PUBLISHED_INSTANCES = {"all": 2496, "abnormal": 748, "one_lung": 285, "mdrb": 252}
+"""Instances of the paper's run (McInerney et al., 2022), which kept sentences whatever their boxes looked like."""
+_LUNGS = frozenset(("left lung", "right lung"))
 _CONTEXTS: Mapping[str, Context] = {"yes": "yes", "no": "no"}
 _RELATIONS: Mapping[str, Context] = {"1": "yes", "0": "no", "yes": "yes", "no": "no"}
 
@@ -60,6 +63,24 @@ def gold_films(file: Path, ledger: Ledger) -> dict[str, Film]:
         if label:
             sentence.findings[Finding(label, said, region)] = None
     return films
+
+
+def published_counts(films: Mapping[str, Film]) -> tuple[PublishedCount, ...]:
+    """The paper's counts beside those of the gold table, before any image or box is looked at.
+
+    Counted as the paper's code does: every sentence with a row; ``abnormal`` by the label "abnormal" in context "yes";
+    ``one_lung`` by exactly one of the two lungs among the regions.
+    """
+    sentences = [sentence for film in films.values() for sentence in film.sentences.values()]
+    named = [_LUNGS & {region for region, _ in sentence.regions} for sentence in sentences]
+    annotated = {
+        "all": len(sentences),
+        "abnormal": sum(
+            any(one.label == "abnormal" and one.context == "yes" for one in sentence.findings) for sentence in sentences
+        ),
+        "one_lung": sum(len(lungs) == 1 for lungs in named),
+    }
+    return tuple(PublishedCount(name, count, annotated.get(name)) for name, count in PUBLISHED_INSTANCES.items())
 
 
 def parse_coordinates(text: str) -> Corners:
