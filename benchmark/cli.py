@@ -336,7 +336,7 @@ def phantom(
     if fmt == "imagenome":
         write_tree(data, out, image_format=image_format)
     else:
-        write_jsonl(data, out, name="phantom", image_format=image_format)
+        write_jsonl(data, out, name="phantom", images=image_format)
     typer.echo(f"written: {len({one.image_id for one in data.instances})} films in {out}", err=True)
 
 

@@ -220,5 +220,5 @@ def _sha256(lines: Iterable[str]) -> str:
 
 
 def _fields(box: Box) -> tuple[object, ...]:
-    corners = (box.name, box.x1, box.y1, box.x2, box.y2)
+    corners = (box.name, *map(float, (box.x1, box.y1, box.x2, box.y2)))
     return corners if box.mask is None else (*corners, box.mask.width, box.mask.height, box.mask.counts)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -248,3 +249,68 @@ def test_two_images_that_differ_in_their_suffix_have_two_ids(write: Write) -> No
     file = write(line(id="a"), line(id="b", image="a.jpg"))
     Image.new("L", (40, 30)).save(file.parent / "a.jpg")
     assert [instance.image_id for instance in read(file).instances] == ["a.png", "a.jpg"]
+
+
+SQUARE = {"size": [3, 4], "counts": [3, 2, 7]}  # the upper two pixels of the second column
+
+
+def test_a_mask_goes_with_its_box_and_a_box_is_found_for_a_mask(write: Write) -> None:
+    boxes = [
+        {"name": "nodule", "box": [10, 0, 20, 20], "mask": SQUARE},
+        {"name": "other", "box": None, "mask": SQUARE},
+    ]
+    (instance,) = read(write(line(boxes=boxes))).instances
+    expected = np.zeros((3, 4), dtype=np.bool_)
+    expected[:2, 1] = True
+    for box, name in zip(instance.boxes, ("nodule", "other"), strict=True):
+        assert box == Box(name, 10, 0, 20, 20, mask=box.mask)
+        assert box.mask is not None
+        np.testing.assert_array_equal(box.mask.pixels(), expected)
+
+
+@pytest.mark.parametrize(
+    ("mask", "detail"),
+    [
+        ({"size": [3, 4], "counts": [4, 2]}, "m: runs of 6 pixels in a mask of 4 × 3"),
+        ({"size": [3, 4], "counts": "\x01"}, "m: compressed run lengths hold"),
+        ({"size": [-3, -4], "counts": [12]}, "m: a mask of -4 × -3 pixels"),
+    ],
+)
+def test_a_damaged_mask_is_reported_and_its_box_kept(write: Write, mask: dict[str, Any], detail: str) -> None:
+    dataset = read(write(line(boxes=[{"name": "m", "box": [1, 2, 3, 4], "mask": mask}])))
+    (entry,) = dataset.skipped
+    assert (entry.reason, entry.where, entry.repaired) == ("mask_unreadable", "a_0", False)
+    assert entry.detail.startswith(detail)
+    assert dataset.instances[0].boxes == (Box("m", 1, 2, 3, 4),)
+
+
+def test_an_empty_mask_without_a_box_is_reported(write: Write) -> None:
+    boxes = [{"name": "m", "box": None, "mask": {"size": [3, 4], "counts": [12]}}, {"name": "", "box": [1, 1, 2, 2]}]
+    dataset = read(write(line(boxes=boxes)))
+    assert [(one.reason, one.detail) for one in dataset.skipped] == [("mask_unreadable", "m: empty")]
+    assert dataset.instances[0].boxes == (Box("", 1, 1, 2, 2),)
+
+
+def test_images_may_lie_elsewhere_and_have_ids_of_their_own(write: Write, tmp_path: Path) -> None:
+    file = write(line(image="p1/a.png", image_id="film 1", parent_regions=["left lung"]))
+    (tmp_path / "films/p1").mkdir(parents=True)
+    (tmp_path / "a.png").rename(tmp_path / "films/p1/a.png")
+    (instance,) = read(file, images=tmp_path / "films").instances
+    assert instance.image_id == "film 1"
+    assert instance.image.path == tmp_path / "films/p1/a.png"
+    assert instance.parent_regions == ("left lung",)
+    with pytest.raises(WronglungError, match="none: is not a folder; images is the folder"):
+        read(file, images=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"image_id": "two"}, ":2: image_id of image 'a.png' differs from that of line 1"),
+        ({"image": "b.png", "image_id": "one"}, ":2: image 'b.png' has the id 'one', which is that of 'a.png' too"),
+        ({"image": "one"}, ":2: image 'one' has the id 'one', which is that of 'a.png' too"),
+    ],
+)
+def test_an_image_has_one_id_and_an_id_one_image(write: Write, second: dict[str, Any], message: str) -> None:
+    with pytest.raises(WronglungError, match=message):
+        read(write(line(image_id="one"), line(id="a_1", **second)))

@@ -11,9 +11,11 @@ import pytest
 
 from wronglung.benchmark.cli import main
 from wronglung.benchmark.datasets import load_dataset
-from wronglung.benchmark.datasets.jsonl_writer import write_jsonl
+from wronglung.benchmark.datasets.imagenome_tree import write_tree
+from wronglung.benchmark.datasets.jsonl_writer import image_root, write_jsonl
 from wronglung.benchmark.errors import WronglungError
-from wronglung.benchmark.instances import Dataset
+from wronglung.benchmark.instances import Box, Dataset
+from wronglung.benchmark.masks import from_pixels
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +41,51 @@ def test_a_dataset_read_from_lines_is_written_with_the_same_fingerprint(sketch: 
     renamed = replace(
         sketch, instances=tuple(replace(one, image=plain[one.image_id]) for one in sketch.instances), regions={}
     )
-    again = load_dataset("jsonl", write_jsonl(renamed, tmp_path / "set", name="mine", image_format="jpg"))
+    again = load_dataset("jsonl", write_jsonl(renamed, tmp_path / "set", name="mine", images="jpg"))
     assert again.fingerprint == renamed.fingerprint
     assert {one.image.path.suffix for one in again.instances} == {".jpg"}
 
 
-@pytest.mark.parametrize("image_id", ["a/b", "..\\b", "x.png", "..", "/x"])
-def test_an_id_that_is_no_file_name_is_refused(dataset: Dataset, tmp_path: Path, image_id: str) -> None:
+@pytest.mark.parametrize(
+    "image_id", ["a/b", "..\\b", "x.png", "..", "/x", ".x", "image_000001", "a\nb", "ü", "x" * 300]
+)
+def test_every_image_id_comes_back(dataset: Dataset, tmp_path: Path, image_id: str) -> None:
+    first, second = (
+        dataset.instances[0],
+        next(one for one in dataset.instances if one.image != dataset.instances[0].image),
+    )
+    odd = replace(dataset, instances=(second, replace(first, image=replace(first.image, id=image_id))), regions={})
+    again = load_dataset("jsonl", write_jsonl(odd, tmp_path / "set", name="mine"))
+    assert [one.image_id for one in again.instances] == [second.image_id, image_id]
+    assert again.fingerprint == odd.fingerprint
+    assert len(list((tmp_path / "set").iterdir())) == 3
+
+
+def test_masks_and_parent_regions_come_back(dataset: Dataset, tmp_path: Path) -> None:
+    pixels = np.zeros((7, 9), dtype=np.bool_)
+    pixels[2:5, 3:8] = True
     first = dataset.instances[0]
-    bad = replace(dataset, instances=(replace(first, image=replace(first.image, id=image_id)),))
-    with pytest.raises(WronglungError, match="is no plain name"):
-        write_jsonl(bad, tmp_path / "set", name="mine")
-    with pytest.raises(WronglungError, match="parent regions are not in the format"):
-        write_jsonl(
-            replace(dataset, instances=(replace(first, parent_regions=("left lung",)),)), tmp_path / "set", name="mine"
-        )
-    assert not (tmp_path / "set").exists()
+    box = Box("left mid lung zone", 21.5, 18.25, 57, 46, mask=from_pixels(pixels))
+    one = replace(first, boxes=(box, *first.boxes), parent_regions=("left lung", "right lung"))
+    segmented = replace(dataset, instances=(one,), regions={first.image_id: (box,)})
+    again = load_dataset("jsonl", write_jsonl(segmented, tmp_path / "set", name="mine"))
+    assert replace(again.instances[0], image=one.image) == one
+    assert again.fingerprint == segmented.fingerprint
+    assert again.regions[first.image_id][0] == box
+
+
+def test_images_may_be_referred_to(dataset: Dataset, tmp_path: Path) -> None:
+    write_tree(dataset, tmp_path / "tree")
+    tree = load_dataset("imagenome-gold", tmp_path / "tree")
+    file = write_jsonl(tree, tmp_path / "set", name="mine", images="reference")
+    assert [one.name for one in file.parent.iterdir()] == ["mine.jsonl"]
+    again = load_dataset("jsonl", file, images=image_root(tree))
+    assert again.fingerprint == tree.fingerprint
+    assert [one.image.path for one in again.instances] == [one.image.path for one in tree.instances]
+    with pytest.raises(WronglungError, match="holds no usable instance"):
+        load_dataset("jsonl", file)
+    with pytest.raises(WronglungError, match="is no file that could be referred to"):
+        write_jsonl(dataset, tmp_path / "other", name="mine", images="reference")
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int | str | None:

@@ -16,6 +16,9 @@ numbers) over the whole image, at a resolution of its own; ``"box"`` may then be
 that are known on the image, for models that may see them (the oracle); it may stand on any line of the image. Without it,
 they are the named boxes of the image's sentences.
 
+``image_id`` names the image where its path without suffix should not; ``parent_regions`` are annotated regions that a box's
+region is part of, where they have no box of their own (the lung of a zone).
+
 The argument ``images`` names the folder that image paths are relative to, where that is not the file's.
 """
 
@@ -76,6 +79,8 @@ class Line(_Model):
     patient_id: str | None = None
     split: str | None = None
     regions: list[BoxLine] | None = None
+    image_id: str | None = Field(default=None, min_length=1)
+    parent_regions: list[str] = []
 
 
 def read(path: Path, *, images: Path | None = None) -> Dataset:
@@ -91,7 +96,7 @@ def read(path: Path, *, images: Path | None = None) -> Dataset:
     lines = list(_lines(file))
     _check_agreement(file, lines)
     ledger = Ledger()
-    ids = image_ids(line.image for _, line in lines)
+    ids = _image_ids(file, lines)
     root = file.parent if images is None else images.expanduser()
     if not root.is_dir():
         raise WronglungError(f"{root}: is not a folder; images is the folder that the paths of images are relative to")
@@ -112,7 +117,17 @@ def read(path: Path, *, images: Path | None = None) -> Dataset:
         known.update(dict.fromkeys(box for box in boxes if box.name))
         if boxes:
             instances.append(
-                Instance(line.id, image, line.sentence, boxes, findings, line.study_id, line.patient_id, line.split)
+                Instance(
+                    line.id,
+                    image,
+                    line.sentence,
+                    boxes,
+                    findings,
+                    line.study_id,
+                    line.patient_id,
+                    line.split,
+                    tuple(dict.fromkeys(line.parent_regions)),
+                )
             )
         else:
             ledger.drop("no_valid_box", line.id)
@@ -172,6 +187,7 @@ def _check_agreement(file: Path, lines: list[tuple[int, Line]]) -> None:
             ("image", line.image, "study_id", line.study_id),
             ("image", line.image, "patient_id", line.patient_id),
             ("image", line.image, "split", line.split),
+            ("image", line.image, "image_id", line.image_id),
         ]
         if line.study_id is not None:
             facts.append(("study", line.study_id, "patient_id", line.patient_id))
@@ -181,6 +197,20 @@ def _check_agreement(file: Path, lines: list[tuple[int, Line]]) -> None:
             earlier, at = said.setdefault((kind, name, key), (value, number))
             if earlier != value:
                 raise WronglungError(f"{file}:{number}: {key} of {kind} {name!r} differs from that of line {at}")
+
+
+def _image_ids(file: Path, lines: list[tuple[int, Line]]) -> dict[str, str]:
+    """Path to image id: the one that is given, else the bare file name or path."""
+    ids = image_ids(line.image for _, line in lines)
+    ids.update({line.image: line.image_id for _, line in lines if line.image_id is not None})
+    owners: dict[str, str] = {}
+    for number, line in lines:
+        owner = owners.setdefault(ids[line.image], line.image)
+        if owner != line.image:
+            raise WronglungError(
+                f"{file}:{number}: image {line.image!r} has the id {ids[line.image]!r}, which is that of {owner!r} too"
+            )
+    return ids
 
 
 def _boxes(lines: list[BoxLine], image: ImageRef, where: str, ledger: Ledger) -> tuple[Box, ...]:
