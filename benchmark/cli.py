@@ -16,6 +16,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .cli_options import (
+    BatchSize,
+    DataArgs,
+    DataRoot,
+    Device,
+    Dtype,
+    Json,
+    ModelArgs,
+    Name,
+    Quiet,
+    Seed,
+    Split,
+    load,
+    pairs,
+    shows_progress,
+)  # fmt: skip
+from .data_cli import data_app
 from .errors import WronglungError
 from .registry import DATASETS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Listed
 
@@ -31,26 +48,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at a dataset before a run.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-ModelArgs = Annotated[
-    list[str] | None, typer.Option("--model-arg", metavar="KEY=VALUE", help="An argument of the model; repeatable.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto (float32), float32, bfloat16 or float16.")]
-BatchSize = Annotated[str, typer.Option(help="A number, or auto; halved when memory runs out.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all random draws and of the intervals.")]
-Name = Annotated[
-    str, typer.Option("--dataset", "-d", help="A name from `wronglung list datasets`, such as phantom or phantom:128.")
-]
-DataRoot = Annotated[Path | None, typer.Option(help="The dataset's folder or file; phantom needs none.")]
-DataArgs = Annotated[
-    list[str] | None, typer.Option("--data-arg", metavar="KEY=VALUE", help="An argument of the reader; repeatable.")
-]
-Split = Annotated[str | None, typer.Option(help="This split only; by default what the reader chooses.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
 Kind = Literal["models", "variants", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics"]
 Format = Literal["markdown", "latex", "csv"]
 
@@ -90,14 +89,14 @@ def run(
     from .results import claim_folder
 
     batch = _batch_size(batch_size)
-    arguments, data_arguments = _arguments(model_arg), _arguments(data_arg, "--data-arg")
+    arguments, data_arguments = pairs(model_arg), pairs(data_arg, "--data-arg")
     # What is cheap to refuse is refused before anything is loaded.
     claim_folder(out, overwrite)
     chosen = load_suite(suite)
-    data, seconds = _timed(lambda: _load_dataset(dataset, data_root, split, data_arguments))
+    data, seconds = _timed(lambda: load(dataset, data_root, split, data_arguments))
     results = _evaluate(
         model, arguments, data, chosen, device, dtype,
-        seed=seed, limit=limit, batch_size=batch, save_maps=save_maps, progress=_shows_progress(quiet),
+        seed=seed, limit=limit, batch_size=batch, save_maps=save_maps, progress=shows_progress(quiet),
         workers=workers, decode_at_least=decode_at_least, seconds={"dataset": seconds},
     )  # fmt: skip
     results.save(out)
@@ -152,7 +151,7 @@ def check(
     from .check import check_adapter
     from .evaluation import load_model
 
-    checks = check_adapter(load_model(model, device=device, dtype=dtype, **_arguments(model_arg)))
+    checks = check_adapter(load_model(model, device=device, dtype=dtype, **pairs(model_arg)))
     if as_json:
         typer.echo(json.dumps([one._asdict() for one in checks], indent=1))
     else:
@@ -212,11 +211,11 @@ def demo(
     if dataset is None and data_root is not None:
         raise WronglungError("give --dataset with --data-root: how the data there are to be read")
     claim_folder(out, overwrite=True)
-    data = _load_dataset(dataset or "phantom", data_root, None, _arguments(data_arg, "--data-arg"))
+    data = load(dataset or "phantom", data_root, None, pairs(data_arg, "--data-arg"))
     finished, table, readings = run(
         model or (models() if dataset is None else BOUNDS), data, suite, out,
         command=["wronglung", *sys.argv[1:]],
-        progress=_shows_progress(quiet),
+        progress=shows_progress(quiet),
         say=None if quiet else lambda text: typer.echo(text, err=True),
     )  # fmt: skip
     typer.echo(render(table, "markdown"))
@@ -265,79 +264,19 @@ def train(
     from .evaluation import commit, resolve_device
     from .validation import validation
 
-    arguments = _arguments(data_arg, "--data-arg")
-    learned, held_out = (
-        _load_dataset(dataset, data_root, split, arguments) for split in (training_split, validation_split)
-    )
+    arguments = pairs(data_arg, "--data-arg")
+    learned, held_out = (load(dataset, data_root, split, arguments) for split in (training_split, validation_split))
     best = start(
         settings, learned, held_out, out,
         device=resolve_device(device),
         validate=validation(held_out, settings.validation_instances),
         resume=resume, overwrite=overwrite, tensorboard=tensorboard,
-        progress=_shows_progress(quiet),
+        progress=shows_progress(quiet),
         on_epoch=None if quiet else _print_epoch,
         context={"commit": commit(), "command": ["wronglung", *sys.argv[1:]]},
     )  # fmt: skip
     if best is not None:
         typer.echo(str(best))
-
-
-@data_app.command()
-def inspect(
-    dataset: Name,
-    data_root: DataRoot = None,
-    data_arg: DataArgs = None,
-    split: Split = None,
-    overlays: Annotated[Path | None, typer.Option(help="Draw boxes on images into this folder.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many overlays.")] = 40,
-    ledger: Annotated[bool, typer.Option("--ledger", help="Print every entry of the skip ledger.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Count instances by subset and finding, say what was skipped and why, and draw boxes on images."""
-    from .inspection import draw_overlays, summarise
-
-    data = _load_dataset(dataset, data_root, split, _arguments(data_arg, "--data-arg"))
-    summary = summarise(data)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=1))
-    else:
-        from tabulate import tabulate
-
-        for title, counts in summary.items():
-            body = tabulate(counts.items(), tablefmt="plain") if isinstance(counts, dict) else str(counts)
-            typer.echo(f"{title}\n{body}\n")
-    if ledger:
-        for entry in data.skipped:
-            typer.echo(f"{'repaired' if entry.repaired else 'left out'}\t{entry.reason}\t{entry.where}\t{entry.detail}")
-    if overlays is not None:
-        drawn, chosen = draw_overlays(data, overlays, count), min(count, len(data.instances))
-        typer.echo(f"written: {drawn} pictures in {overlays}", err=True)
-        if drawn < chosen:
-            typer.echo(f"note: {chosen - drawn} left out, their images cannot be decoded", err=True)
-
-
-@data_app.command()
-def phantom(
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new or empty folder.")],
-    size: Annotated[int, typer.Option(help="Width and height of a film, in pixels.")] = 64,
-    patients: Annotated[int, typer.Option(help="How many patients, in all splits.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the films and reports.")] = 0,
-    fmt: Annotated[
-        Literal["imagenome", "jsonl"], typer.Option("--format", "-f", help="imagenome: with MIMIC-CXR-JPG's films.")
-    ] = "imagenome",
-    image_format: Annotated[Literal["jpg", "png"], typer.Option(help="png keeps every pixel.")] = "png",
-) -> None:
-    """Write the generated films to disk, as Chest ImaGenome (gold is the test split) or in the neutral format."""
-    from .datasets.imagenome_tree import write_tree
-    from .datasets.jsonl_writer import write_jsonl
-    from .datasets.phantom import read
-
-    data = read(size=size, patients=patients, seed=seed, split="all")
-    if fmt == "imagenome":
-        write_tree(data, out, image_format=image_format)
-    else:
-        write_jsonl(data, out, name="phantom", images=image_format)
-    typer.echo(f"written: {len({one.image_id for one in data.instances})} films in {out}", err=True)
 
 
 def _evaluate(
@@ -365,14 +304,6 @@ def _evaluate(
     return evaluate(loaded, data, suite, context=context, **options)
 
 
-def _load_dataset(
-    name: str, root: Path | None, split: str | None = None, arguments: dict[str, str] | None = None
-) -> Dataset:
-    from .datasets import load_dataset
-
-    return load_dataset(name, root, split=split, **(arguments or {}))
-
-
 def _listed(kind: Kind) -> list[Listed]:
     if kind == "metrics":
         from .metrics.catalogue import METRICS
@@ -396,16 +327,6 @@ def _listed(kind: Kind) -> list[Listed]:
     return registries[kind].listed()
 
 
-def _arguments(pairs: list[str] | None, option: str = "--model-arg") -> dict[str, str]:
-    arguments = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise WronglungError(f"{option} {pair!r}: write it as KEY=VALUE")
-        arguments[key.replace("-", "_")] = value
-    return arguments
-
-
 def _batch_size(text: str) -> int | None:
     if text == "auto":
         return None
@@ -425,10 +346,6 @@ _EPOCH_FIGURES = ("train_loss", "validation_loss", "auroc", "auroc_one_lung", "s
 def _timed(call: Any) -> tuple[Any, float]:
     start = time.perf_counter()
     return call(), time.perf_counter() - start
-
-
-def _shows_progress(quiet: bool) -> bool:
-    return not quiet and sys.stderr.isatty()
 
 
 def _notes(results: Results) -> None:

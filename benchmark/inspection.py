@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from ..tasks.pool import Pool
 from .errors import WronglungError
-from .instances import Dataset
+from .instances import Dataset, ImageRef, Skipped
 from .registry import SUBSETS
 
 
@@ -33,6 +38,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
             "patients": len({instance.cluster for instance in dataset.instances}),
             "distinct sentences": len({instance.sentence for instance in dataset.instances}),
         },
+        "instances by split": dict(sorted(Counter(str(one.split or "none") for one in dataset.instances).items())),
         "instances by subset": {
             name: "not applicable" if chosen is None else len(chosen) for name, chosen in members.items()
         },
@@ -56,6 +62,66 @@ def _published(dataset: Dataset, members: Mapping[str, frozenset[str] | None]) -
 
 def _reasons(dataset: Dataset, repaired: bool) -> dict[str, int]:
     return dict(sorted(Counter(one.reason for one in dataset.skipped if one.repaired is repaired).items()))
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What reading every image of a dataset gave: SHA-256 of each file by image id, and the images that failed."""
+
+    digests: Mapping[str, str]
+    faults: tuple[Skipped, ...]
+
+
+def examine_images(dataset: Dataset, *, decode: bool, workers: int, progress: bool = False) -> ImageReport:
+    """Read, and on request decode, every image of the instances, on ``workers`` threads; memory is bounded by their number."""
+    images = {instance.image_id: instance.image for instance in dataset.instances}
+    digests: dict[str, str] = {}
+    faults = []
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(images), unit="image", disable=not progress, leave=False) as bar,
+    ):
+        waiting = iter(images.values())
+        ahead = deque((one, pool.submit(_examine, one, decode)) for one in islice(waiting, 4 * workers))
+        while ahead:
+            image, future = ahead.popleft()
+            try:
+                digests[image.id] = future.result()
+            except OSError as error:
+                faults.append(Skipped("image_unreadable", image.id, str(error)))
+            ahead.extend((one, pool.submit(_examine, one, decode)) for one in islice(waiting, 1))
+            bar.update()
+    return ImageReport(digests, tuple(faults))
+
+
+def _examine(image: ImageRef, decode: bool) -> str:
+    data = image.read()
+    if decode:
+        image.decoded(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def validate(dataset: Dataset, report: ImageReport) -> dict[str, Any]:
+    """What is usable, and for each reason of the ledger how often it occurs and where first."""
+    lost = {fault.where for fault in report.faults}
+    usable = [one for one in dataset.instances if one.image_id not in lost]
+    entries = (*dataset.skipped, *report.faults)
+    return {
+        "images": {"decoded": len(report.digests), "cannot be decoded": len(lost)},
+        "instances": {"usable": len(usable), "on images that cannot be decoded": len(dataset.instances) - len(usable)},
+        "left out": _examples(entries, repaired=False),
+        "repaired": _examples(entries, repaired=True),
+    }
+
+
+def _examples(entries: Sequence[Skipped], repaired: bool) -> dict[str, str]:
+    counts = Counter(one.reason for one in entries if one.repaired is repaired)
+    first = {one.reason: one for one in reversed(entries) if one.repaired is repaired}
+    return {
+        reason: f"{count:,}, first {first[reason].where}"
+        + (f": {first[reason].detail}" if first[reason].detail else "")
+        for reason, count in sorted(counts.items())
+    }
 
 
 def draw_overlays(dataset: Dataset, folder: Path, count: int) -> int:

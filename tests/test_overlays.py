@@ -10,6 +10,7 @@ from PIL import Image
 
 from wronglung.benchmark.datasets.overlays import draw, picture
 from wronglung.benchmark.instances import Box, ImageRef, Instance
+from wronglung.benchmark.masks import from_pixels
 
 BLUE, ORANGE = (74, 163, 255), (255, 159, 28)
 
@@ -68,3 +69,14 @@ def test_a_film_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
     whole = instance(tmp_path / "b.png", Image.new("L", (64, 64)))
     (tmp_path / "a.png").write_text("text")
     assert len(draw([broken, whole], tmp_path)) == 1
+
+
+def test_a_mask_is_tinted_and_the_rest_of_its_box_is_not(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4), dtype=np.bool_)
+    pixels[1:3, 1] = pixels[1, 1:3] = True
+    box = Box("left lung", 16, 16, 48, 48, mask=from_pixels(pixels))
+    sheet = np.asarray(picture(instance(tmp_path / "a.png", Image.new("L", (64, 64)), box)))
+    scale = 512 // 64
+    inside, corner = sheet[8 + 20 * scale, 8 + 28 * scale], sheet[8 + 42 * scale, 8 + 42 * scale]
+    assert inside.max() > 60
+    assert corner.max() == 0

@@ -49,6 +49,19 @@ def load_dataset(
     Raises :class:`WronglungError` for an unknown name, argument or split, a missing root, and a dataset without a usable
     instance.
     """
+    dataset = read_dataset(name, root, split=split, **arguments)
+    if not dataset.instances:
+        reasons = sorted({entry.reason for entry in dataset.skipped if not entry.repaired})
+        why = f" (left out: {', '.join(reasons)})" if reasons else ""
+        where = "" if root is None else f"{root} "
+        raise WronglungError(f"dataset {name!r}: {where}holds no usable instance{why}")
+    return dataset
+
+
+def read_dataset(
+    name: str, root: str | Path | None = None, /, *, split: str | None = None, **arguments: Any
+) -> Dataset:
+    """As :func:`load_dataset`, but a dataset in which nothing is usable is returned, with its ledger."""
     read, short = _reader(name)
     root_parameter, *parameters = inspect.signature(read).parameters.values()
     own = [one.name for one in parameters]
@@ -69,14 +82,7 @@ def load_dataset(
     dataset = read(root, **values)
     if not isinstance(dataset, Dataset):
         raise WronglungError(f"dataset {name!r}: its reader returned {type(dataset).__name__}, not a wronglung.Dataset")
-    if split is not None and "split" not in own:
-        dataset = _only(dataset, split)
-    if not dataset.instances:
-        reasons = sorted({entry.reason for entry in dataset.skipped if not entry.repaired})
-        why = f" (left out: {', '.join(reasons)})" if reasons else ""
-        where = "" if root is None else f"{root} "
-        raise WronglungError(f"dataset {name!r}: {where}holds no usable instance{why}")
-    return dataset
+    return _only(dataset, split) if split is not None and "split" not in own and dataset.instances else dataset
 
 
 def _reader(name: str) -> tuple[Callable[..., Any], str | None]:

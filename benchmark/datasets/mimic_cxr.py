@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..errors import WronglungError
@@ -33,6 +34,7 @@ _PATIENT_GROUP = re.compile(r"p\d\d")
 # Folders of a release that are large and hold no release.
 _LEAVES = re.compile(r"p\d\d.*|scene_graph|gold_dataset|silver_dataset|\..*")
 _MAX_FOLDERS = 2000
+_STUDIES = 20  # looked into, to tell films from reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def find_films(root: Path, images: Path | None, release: Path) -> FilmTree:
 
     Raises :class:`WronglungError` saying where was looked.
     """
-    trees = _film_trees([root]) or _film_trees(neighbours(release, "mimic"))
+    trees = film_trees([root]) or film_trees(neighbours(release, "mimic"))
     if images is None:
         if trees:
             return trees[0]
@@ -81,7 +83,7 @@ def find_films(root: Path, images: Path | None, release: Path) -> FilmTree:
             "films with the argument images"
         )
     images = images.expanduser()
-    copies = _film_trees([images])
+    copies = film_trees([images])
     if not copies:
         what = "holds no films under files/p10/... or p10/..." if images.is_dir() else "is not a folder"
         raise WronglungError(f"{images}: {what}; images is a folder laid out as in MIMIC-CXR-JPG")
@@ -90,12 +92,33 @@ def find_films(root: Path, images: Path | None, release: Path) -> FilmTree:
     return FilmTree(copies[0].files, tuple(dict.fromkeys(folders_of_tables)))
 
 
-def _film_trees(starts: Iterable[Path]) -> list[FilmTree]:
-    """All film trees in some folders, the likeliest first: JPG before DICOM, near before far, the newest release."""
+def film_trees(starts: Iterable[Path]) -> list[FilmTree]:
+    """All film trees in some folders, the likeliest first: with films, JPG before DICOM, near before far, the newest release.
+
+    MIMIC-CXR's reports lie in a tree of the same form.
+    """
     found = {folder.resolve(): folder for start in starts for folder in folders(start) if _holds_patients(folder)}
     ranked = sorted(found.items(), key=lambda one: one[1].as_posix(), reverse=True)
-    ranked.sort(key=lambda one: ("jpg" not in "/".join(one[1].parts[-3:]).lower(), len(one[1].parts)))
+    kinds = {one: kind_of_films(one) for one, _ in ranked}
+    ranked.sort(
+        key=lambda one: (kinds[one[0]] is None, "jpg" not in "/".join(one[1].parts[-3:]).lower(), len(one[1].parts))
+    )
     return [FilmTree(files, (folder, folder.parent, folder.parent.parent)) for files, folder in ranked]
+
+
+def kind_of_films(files: Path) -> str | None:
+    """What the first studies of a film tree hold: "MIMIC-CXR-JPG", "MIMIC-CXR (DICOM)", or None where no film is seen."""
+    kind = None
+    for study in islice(files.glob("p[0-9][0-9]/p*/s*/"), _STUDIES):
+        try:
+            suffixes = {film.suffix for film in study.iterdir()}
+        except OSError:
+            continue
+        if suffixes & {".jpg", ".png"}:
+            return "MIMIC-CXR-JPG"
+        if ".dcm" in suffixes:
+            kind = "MIMIC-CXR (DICOM)"
+    return kind
 
 
 def _holds_patients(folder: Path) -> bool:

@@ -7,19 +7,22 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..instances import Box, Instance
+from ..masks import Mask
 
 _WIDTH, _MAX_HEIGHT = 512, 768  # of the drawn image, in pixels
 _MARGIN, _TEXT, _LINE = 8, 14, 18
+_TINT = 90  # of 255: how much of its colour a mask puts over the film
 _RIGHT, _LEFT, _OTHER = "#4aa3ff", "#ff9f1c", "#7bd957"  # blue and orange stay apart for colour-blind readers
 
 
 def draw(instances: Sequence[Instance], folder: Path) -> tuple[Path, ...]:
     """Write one PNG an instance into an existing folder; returns the files in order.
 
-    Boxes of the patient's right are blue, of the left orange, others green; each carries its name. Files are named by
+    Boxes of the patient's right are blue, of the left orange, others green; each carries its name, and a mask a tint of the same colour. Files are named by
     position and instance id. An image that cannot be decoded is left out. Raises ``OSError`` when a file cannot be
     written.
     """
@@ -49,6 +52,9 @@ def picture(instance: Instance) -> Image.Image:
     lines += textwrap.wrap(f"[{instance.id}]", 70)
     size = (_WIDTH + 2 * _MARGIN, film.height + 3 * _MARGIN + _LINE * len(lines))
     sheet = Image.new("RGB", size, "white")
+    for box in instance.boxes:
+        if box.mask is not None:
+            film = _tinted(film, box.mask, _colour(box.name))
     sheet.paste(film, (_MARGIN, _MARGIN))
     pen = ImageDraw.Draw(sheet)
     for box in instance.boxes:
@@ -56,6 +62,15 @@ def picture(instance: Instance) -> Image.Image:
     for at, line in enumerate(lines):
         pen.text((_MARGIN, film.height + 2 * _MARGIN + _LINE * at), line, fill="black", font=font)
     return sheet
+
+
+def _tinted(film: Image.Image, mask: Mask, colour: str) -> Image.Image:
+    shape = Image.fromarray(mask.pixels().astype(np.uint8) * _TINT).resize(film.size, Image.Resampling.NEAREST)
+    return Image.composite(Image.new("RGB", film.size, colour), film, shape)
+
+
+def _colour(name: str) -> str:
+    return _RIGHT if name.startswith("right ") else _LEFT if name.startswith("left ") else _OTHER
 
 
 def draw_box(
@@ -68,7 +83,7 @@ def draw_box(
     named: bool = True,
 ) -> None:
     """Draw a box, given in original pixels, on a film enlarged by ``scale`` whose corner is at (margin, margin)."""
-    colour = _RIGHT if box.name.startswith("right ") else _LEFT if box.name.startswith("left ") else _OTHER
+    colour = _colour(box.name)
     x1, y1, x2, y2 = (round(corner * scale) + margin for corner in (box.x1, box.y1, box.x2, box.y2))
     # The outline lies on the outermost pixels of the box.
     pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)

@@ -57,6 +57,16 @@ def read_table(
             raise WronglungError(f"{file}: cannot be read after line {reader.line_num}: {error}") from error
 
 
+def first_row(file: Path, delimiter: str = ",") -> tuple[str, ...]:
+    """The names of a table's columns, without the blanks around them. Raises :class:`WronglungError` as :func:`read_table`."""
+    with _open(file) as stream:
+        try:
+            row = _next(csv.reader(_lines(stream, file), delimiter=delimiter), file, csv.field_size_limit())
+        except (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise WronglungError(f"{file}: cannot be read: {error}") from error
+    return tuple(name.strip() for name in row or ())
+
+
 def _next(reader: Iterator[list[str]], file: Path, limit: int) -> list[str] | None:
     """The next row; the limit of a cell is a setting of the whole process, so it is raised for this call only."""
     csv.field_size_limit(_MAX_LINE)
