@@ -23,11 +23,21 @@ CATALOGUE = {
     ),
     "imagenome-gold": Entry(
         "wronglung.benchmark.datasets.imagenome:read_gold",
-        "Chest ImaGenome, annotated by radiologists; needs MIMIC-CXR-JPG",
+        "Chest ImaGenome, annotated by radiologists; needs MIMIC-CXR-JPG or MIMIC-CXR",
     ),
     "imagenome-silver": Entry(
         "wronglung.benchmark.datasets.imagenome:read_silver",
-        "Chest ImaGenome, annotated by machine; needs MIMIC-CXR-JPG",
+        "Chest ImaGenome, annotated by machine; needs MIMIC-CXR-JPG or MIMIC-CXR",
+    ),
+    "ms-cxr": Entry(
+        "wronglung.benchmark.datasets.ms_cxr:read", "phrases boxed by radiologists; needs MIMIC-CXR-JPG or MIMIC-CXR"
+    ),
+    "padchest-gr": Entry(
+        "wronglung.benchmark.datasets.padchest_gr:read",
+        "report sentences in English or Spanish, boxed by radiologists",
+    ),
+    "rsna-pneumonia": Entry(
+        "wronglung.benchmark.datasets.rsna_pneumonia:read", "chest films with boxes of pneumonia; class prompts"
     ),
     "phantom": Entry(
         "wronglung.benchmark.datasets.phantom:read", "generated chest films with reports and region boxes"

@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import WronglungError
-from ..instances import Box, Dataset, Instance
+from ..instances import Dataset, Instance
 from .imagenome_films import FilmBoxes, film_instances, find_release, release_table
 from .imagenome_gold import GOLD_TABLE, gold_films, gold_regions, published_counts, scaling_factors
 from .imagenome_silver import SPLITS, SilverSplit, add_sentences, find_graphs, find_scene_graph, silver_films
 from .mimic_cxr import find_films, frame_sizes, official_splits
+from .region_boxes import RegionBoxes
 from .rules import Ledger
 
 GoldSplit = Literal["all", "train", "validate", "test"]
@@ -62,7 +63,7 @@ def read_gold(root: Path, *, split: GoldSplit = "all", images: Path | None = Non
     scaling = scaling_factors(release) if len(sizes) < len(films) else {}
     known = gold_regions(release, films)
     instances: list[Instance] = []
-    regions: dict[str, tuple[Box, ...]] = {}
+    regions = RegionBoxes()
     for image_id, film in films.items():
         frame = sizes.get(image_id)
         image = tree.open(image_id, film.study, film.patient, frame, ledger)
@@ -73,9 +74,9 @@ def read_gold(root: Path, *, split: GoldSplit = "all", images: Path | None = Non
             continue
         boxes = FilmBoxes(image, frame, ledger)
         for region, corners in known.get(image_id, ()):
-            boxes.get(region, corners)
+            boxes.note(region, corners)
         instances += film_instances(film, image, splits.get(image_id), boxes, ledger)
-        regions[image_id] = boxes.valid
+        boxes.into(regions)
     return Dataset("imagenome-gold", tuple(instances), tuple(ledger.entries), regions, published)
 
 
@@ -97,7 +98,7 @@ def read_silver(root: Path, *, split: SilverSplit = "test", images: Path | None 
     films = silver_films(release, split, ledger)
     sizes = frame_sizes(tree, films, ledger)
     instances: list[Instance] = []
-    regions: dict[str, tuple[Box, ...]] = {}
+    regions = RegionBoxes()
     with _collector_paused():
         for image_id, (listed, own_split) in films.items():
             graph = find_scene_graph(graphs, image_id, ledger)
@@ -111,7 +112,7 @@ def read_silver(root: Path, *, split: SilverSplit = "test", images: Path | None 
             if add_sentences(listed, graph, boxes, ledger):
                 instances += film_instances(listed, image, own_split, boxes, ledger)
             listed.sentences.clear()
-            regions[image_id] = boxes.valid
+            boxes.into(regions)
     name = "imagenome-silver" if split == "test" else f"imagenome-silver-{split}"
     return Dataset(name, tuple(instances), tuple(ledger.entries), regions)
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from ..errors import WronglungError
 from ..instances import Box, Finding, ImageRef, Instance
 from .mimic_cxr import Size, folders, neighbours
-from .rules import Ledger, check_box
+from .region_boxes import RegionBoxes
+from .rules import Ledger, check_box, is_inside
 
 Corners = tuple[float | None, ...] | None
 """x1, y1, x2, y2 in pixels of the original film as stored; None where there is no such list."""
@@ -37,12 +39,16 @@ class Film:
 
 @dataclass(slots=True)
 class FilmBoxes:
-    """The boxes of one film in pixels of its file; each faulty one is reported once."""
+    """The boxes of one film in pixels of its file; each faulty one is reported once.
+
+    Of a film's thirty regions few are mentioned; the others are noted, not made.
+    """
 
     image: ImageRef
     frame: Size | None
     ledger: Ledger
     checked: dict[tuple[str, Corners], Box | None] = field(default_factory=dict)
+    noted: dict[tuple[str, Corners], None] = field(default_factory=dict)
 
     def get(self, region: str, corners: Corners) -> Box | None:
         key = region, corners
@@ -52,9 +58,23 @@ class FilmBoxes:
         box = self.checked[key] = check_box(region, corners, size, self.image.id, self.ledger, frame=self.frame)
         return box
 
-    @property
-    def valid(self) -> tuple[Box, ...]:
-        return tuple(dict.fromkeys(box for box in self.checked.values() if box is not None))
+    def note(self, region: str, corners: Corners) -> None:
+        """A region that is known on the film, whether a sentence mentions it or not."""
+        size = (self.image.width, self.image.height)
+        if corners is None or not is_inside(corners, size) or (self.frame or size) != size:
+            self.get(region, corners)
+        self.noted[region, corners] = None
+
+    def into(self, regions: RegionBoxes) -> None:
+        """Add all valid boxes of the film, noted ones first."""
+        keys = dict.fromkeys((*self.noted, *self.checked))
+        valid: dict[tuple[str, tuple[float, ...]], None] = {}
+        for key in keys:
+            if key not in self.checked:
+                valid[cast("tuple[str, tuple[float, ...]]", key)] = None
+            elif (box := self.checked[key]) is not None:
+                valid[box.name, (box.x1, box.y1, box.x2, box.y2)] = None
+        regions.add(self.image.id, [name for name, _ in valid], [corners for _, corners in valid])
 
 
 def film_instances(

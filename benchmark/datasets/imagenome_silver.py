@@ -97,7 +97,7 @@ def add_sentences(film: Film, graph: SceneGraph, boxes: FilmBoxes, ledger: Ledge
         if one.bbox_name in placed:
             ledger.repair("duplicate_row", image_id, f"{one.bbox_name} has more than one box; different ones all count")
         placed.setdefault(one.bbox_name, []).append(corners)
-        boxes.get(one.bbox_name, corners)
+        boxes.note(one.bbox_name, corners)
     order = sorted(graph.attributes, key=lambda item: region_rank(item.bbox_name))
     unplaced: dict[str, None] = {}
     for item in order:

@@ -30,7 +30,7 @@ Size = tuple[int, int]
 
 _SUFFIXES = (".jpg", ".png", ".dcm")
 _SEPARATOR = re.compile(r"[/\\\0]")
-_PATIENT_GROUP = re.compile(r"p\d\d")
+_PATIENT_GROUP, _PATIENT, _STUDY = re.compile(r"p\d\d"), re.compile(r"p\d+"), re.compile(r"s\d+")
 # Folders of a release that are large and hold no release.
 _LEAVES = re.compile(r"p\d\d.*|scene_graph|gold_dataset|silver_dataset|\..*")
 _MAX_FOLDERS = 2000
@@ -109,11 +109,14 @@ def film_trees(starts: Iterable[Path]) -> list[FilmTree]:
 def kind_of_films(files: Path) -> str | None:
     """What the first studies of a film tree hold: "MIMIC-CXR-JPG", "MIMIC-CXR (DICOM)", or None where no film is seen."""
     kind = None
-    for study in islice(files.glob("p[0-9][0-9]/p*/s*/"), _STUDIES):
-        try:
-            suffixes = {film.suffix for film in study.iterdir()}
-        except OSError:
-            continue
+    studies = (
+        study
+        for group in _folders_in(files, _PATIENT_GROUP)
+        for patient in _folders_in(group, _PATIENT)
+        for study in _folders_in(patient, _STUDY)
+    )
+    for study in islice(studies, _STUDIES):
+        suffixes = {Path(name).suffix for name in _names_in(study)}
         if suffixes & {".jpg", ".png"}:
             return "MIMIC-CXR-JPG"
         if ".dcm" in suffixes:
@@ -121,12 +124,27 @@ def kind_of_films(files: Path) -> str | None:
     return kind
 
 
-def _holds_patients(folder: Path) -> bool:
+def _folders_in(folder: Path, named: re.Pattern[str]) -> Iterator[Path]:
+    """Folders of a name in a folder, one at a time: there may be thousands."""
     try:
         with os.scandir(folder) as entries:
-            return any(_PATIENT_GROUP.fullmatch(entry.name) and entry.is_dir() for entry in entries)
+            for entry in entries:
+                if named.fullmatch(entry.name) and entry.is_dir():
+                    yield folder / entry.name
     except OSError:
-        return False
+        return
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except OSError:
+        return []
+
+
+def _holds_patients(folder: Path) -> bool:
+    return next(_folders_in(folder, _PATIENT_GROUP), None) is not None
 
 
 def folders(start: Path, depth: int = 5) -> Iterator[Path]:

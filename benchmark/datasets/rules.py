@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from ..errors import WronglungError
 from ..instances import Box, ImageRef, Skipped
@@ -35,10 +35,13 @@ Reason = Literal[
     "metadata_missing",  # an image without a row in the table of images
     "no_annotation",  # an image that is listed, but has no sentence or no box
     "no_valid_box",  # a sentence whose boxes were all dropped
+    "path_malformed",  # not of the form that the collection's paths have
     "path_outside_root",
     "region_without_box",  # a sentence about a region that has no box on the image
+    "row_contradicts",  # it says otherwise than an earlier row about the same film
     "scene_graph_missing",
     "scene_graph_unreadable",
+    "sentence_missing",  # an empty text
     "sentence_without_annotation",  # a sentence that is tied to no box
     "sentence_without_region",  # a sentence that names no region
     "size_mismatch",  # repaired (scaled) when the image was shrunk as a whole; else dropped
@@ -98,6 +101,9 @@ def check_box(
     its border (repaired). ``size`` is the image's (width, height) in pixels. ``frame`` is the (width, height) in which
     the corners are given, where it differs; they are scaled to ``size`` before they are clipped.
     """
+    if corners is not None and (frame is None or frame == size) and is_inside(corners, size):
+        x1, y1, x2, y2 = corners
+        return Box(name, float(x1), float(y1), float(x2), float(y2), mask=mask)
     if corners is None or len(corners) != 4:
         ledger.drop("box_missing", where, f"{name}: {_shown(corners)}")
         return None
@@ -123,6 +129,15 @@ def check_box(
             return None
         ledger.repair("box_clipped", where, f"{name}: {_shown(corners)} on {width} × {height} pixels")
     return Box(name, x1, y1, x2, y2, mask=mask)
+
+
+def is_inside(corners: Sequence[float | None], size: tuple[int, int]) -> TypeGuard[Sequence[float]]:
+    """Whether x1, y1, x2, y2 are a box that needs no repair: most are, and this is fast to see."""
+    try:
+        x1, y1, x2, y2 = corners
+        return 0 <= x1 < x2 <= size[0] and 0 <= y1 < y2 <= size[1]  # type: ignore[operator]
+    except (TypeError, ValueError):
+        return False
 
 
 def mask_box(name: str, mask: Mask, size: tuple[int, int], where: str, ledger: Ledger) -> Box | None:

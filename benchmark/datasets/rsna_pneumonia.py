@@ -1,0 +1,146 @@
+"""The RSNA pneumonia detection challenge: frontal chest films with boxes of lung opacities that suggest pneumonia.
+
+Read is the published tree::
+
+    rsna-pneumonia-detection-challenge/           the folder may have any name
+      stage_2_train_labels.csv                    one row a box: patientId, x, y, width, height, Target; or .csv.zip, .csv.gz
+      stage_2_train_images/<patientId>.dcm        or PNG or JPEG copies of the same name, in any subfolder
+
+The images of the test stage have no boxes, and are not read. The root may be the folder, one or two levels above it, or the
+table.
+
+The set has labels and no text. An instance is a film with boxes, ``<patientId>_pneumonia``; its sentence is made by the
+argument ``prompt``: a template by name (see ``wronglung.benchmark.datasets.prompts``), or a sentence with ``{finding}`` in
+it. Films without a box (``Target`` 0) are no instances; the ledger counts them in one entry.
+
+Boxes are given in a frame of 1024 × 1024 pixels, and scaled to the file where it is a copy of another size. ``patientId`` names
+a film, not a patient, so patients are not known. There are no splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ..errors import WronglungError
+from ..instances import Box, Dataset, Finding, ImageRef, Instance
+from .coco import corners
+from .image_index import index_images
+from .imagenome_films import Corners
+from .imagenome_gold import parse_coordinates
+from .mimic_cxr import folders, whole_number
+from .prompts import phrases, render, template
+from .rules import Ledger, bare_id, check_box, open_image
+from .tables import read_table
+
+_TABLES = tuple(f"stage_2_train_labels.csv{suffix}" for suffix in ("", ".zip", ".gz"))
+_FOLDER = "stage_2_train_images"
+_FRAME = (1024, 1024)
+_LABEL = "pneumonia"
+_FINDINGS = (Finding(_LABEL, "yes", ""),)
+
+
+Film = dict[Corners, str]
+"""x1, y1, x2, y2 of the boxes of a film in the table's frame, each with the place of its row."""
+
+
+def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) -> Dataset:
+    """Read the challenge from its folder, from one or two levels above it, or from its table of labels.
+
+    ``prompt`` makes the sentence, ``images`` is a folder of films elsewhere. Films and their boxes are in order of their
+    first row. :attr:`Dataset.regions` has the boxes of a film.
+
+    Raises :class:`WronglungError` saying what is missing and where it was looked for, for a damaged table, and for a prompt
+    that is not known. Left out, with a reason in the ledger, are films without a box, broken boxes, and films that are
+    missing, unreadable or not square.
+    """
+    sentence = render(template(prompt), phrases("rsna-pneumonia")[_LABEL])
+    ledger = Ledger()
+    file = _find(root)
+    films = _films(file, ledger)
+    folder, index = _find_images(file, root, images, films)
+    instances: list[Instance] = []
+    regions: dict[str, tuple[Box, ...]] = {}
+    for image_id, film in films.items():
+        image = open_image(folder, index.get(image_id, f"{image_id}.dcm"), image_id, ledger, frame=_FRAME)
+        if image is None:
+            continue
+        instance_id = f"{image_id}_{_LABEL}"
+        regions[image_id] = boxes = _boxes(film, image, ledger)
+        if boxes:
+            instances.append(Instance(instance_id, image, sentence, boxes, _FINDINGS))
+        else:
+            ledger.drop("no_valid_box", instance_id)
+    return Dataset("rsna-pneumonia", tuple(instances), tuple(ledger.entries), regions)
+
+
+def _find(root: Path) -> Path:
+    """The table in root, below it, or beside it where root is the folder of images."""
+    if root.is_file():
+        return root
+    for folder in (*folders(root, 2), root.resolve().parent):
+        for name in _TABLES:
+            if (folder / name).is_file():
+                return folder / name
+    raise WronglungError(
+        f"{root}: no RSNA pneumonia challenge found; looked for {_TABLES[0]} in this folder and two levels below it; give the "
+        f"folder that holds it and {_FOLDER}/, or the table itself"
+    )
+
+
+def _find_images(
+    file: Path, root: Path, images: Path | None, wanted: Collection[str]
+) -> tuple[Path, Mapping[str, str]]:
+    """The folder of the films, the first that holds one of them, and where they are in it by id."""
+    if images is not None:
+        places = [images.expanduser()]
+        looked = "images is the folder of films"
+    else:
+        parents = (file.parent, file.resolve().parent.parent)
+        places = [*(parent / _FOLDER for parent in parents), file.parent, *([root] if root.is_dir() else [])]
+        looked = f"looked for {_FOLDER}/<patientId>.dcm beside {file.name}"
+    for place in places:
+        index = index_images(place)
+        if not wanted or not index.keys().isdisjoint(wanted):
+            return place, index
+    raise WronglungError(
+        f"{places[0]}: none of the {len(wanted)} films found; {looked}; unpack the images, or name their folder with the "
+        "argument images"
+    )
+
+
+def _films(file: Path, ledger: Ledger) -> dict[str, Film]:
+    """The films with a box by id, equal rows once."""
+    films: dict[str, Film] = {}
+    clear: dict[str, None] = {}
+    for line, (name, *numbers, target) in read_table(file, ("patientId", "x", "y", "width", "height", "Target")):
+        where, image_id = f"{file.name}:{line}", bare_id(name)
+        shown = whole_number(target)
+        if not image_id.strip():
+            ledger.drop("image_missing", where, "patientId is empty")
+        elif shown == "0" and all(number.strip().lower() in ("", "nan") for number in numbers):
+            clear[image_id] = None
+        elif shown != "1":
+            ledger.drop("category_missing", where, f"{image_id}: a box, and Target is {target!r}")
+        else:
+            film = films.setdefault(image_id, {})
+            box = parse_coordinates(f"[{','.join(numbers)}]")
+            edges = corners(None if box is None else list(box))
+            first = film.setdefault(None if edges is None else tuple(edges), where)
+            if first != where:
+                ledger.repair("duplicate_row", where, f"{image_id}: as {first}")
+    without = len(clear.keys() - films.keys())
+    if without:
+        ledger.drop("no_annotation", file.name, f"{without} film{'s' * (without > 1)} without a box (Target is 0)")
+    return films
+
+
+def _boxes(film: Film, image: ImageRef, ledger: Ledger) -> tuple[Box, ...]:
+    boxes: dict[Box, None] = {}
+    for edges, where in film.items():
+        box = check_box(_LABEL, edges, (image.width, image.height), where, ledger, frame=_FRAME)
+        if box is not None and box in boxes:
+            ledger.repair("duplicate_row", where, f"{image.id}: the same box after repair")
+        elif box is not None:
+            boxes[box] = None
+    return tuple(boxes)
