@@ -70,11 +70,11 @@ def decode(data: bytes, suffix: str = "", *, at_least: int | None = None) -> Ima
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata that are not used, and about size, as above
-            with Image.open(stream, formats=FORMATS) as image:
-                if at_least is not None:
-                    _reduce(image, at_least)
-                image.load()
-                return _eight_bits(image)
+            image = Image.open(stream, formats=FORMATS)
+            if at_least is not None:
+                _reduce(image, at_least)
+            image.load()
+            return _eight_bits(image)
     except _FAULTS as error:
         raise OSError(_in_words(error)) from error
 
@@ -102,7 +102,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("holds floating-point pixels, which have no 8-bit reading")
     if not image.mode.startswith("I"):
-        return image.copy()
+        return image
     values = np.asarray(image)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ValueError("holds integers outside 0..65535, which have no 8-bit reading")
@@ -117,7 +117,7 @@ def dicom_pixels(film: Dataset) -> Image.Image:
     values are bright. Colour is shown as it is. Raises ``OSError`` for what cannot be shown: several frames, damage, or a
     compression that needs another package.
     """
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
+    from pydicom.pixels.processing import convert_color_space
 
     _dicom_size(film)
     try:
@@ -129,12 +129,28 @@ def dicom_pixels(film: Dataset) -> Image.Image:
                 if interpretation.startswith("YBR"):
                     values = convert_color_space(values, interpretation, "RGB")
                 return Image.fromarray(_eight_bit_colour(values, int(film.BitsStored)))
-            shown = np.asarray(apply_voi_lut(apply_modality_lut(values, film), film), dtype=np.float64)
-            levels = _stretch(shown, _shown_range(film, shown))
-            return Image.fromarray(255 - levels if interpretation == "MONOCHROME1" else levels)
+            if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+                raise ValueError(f"values of type {values.dtype}, not integers of at most 16 bits")
+            low = int(values.min())
+            table = _levels(film, values, np.arange(low, int(values.max()) + 1).astype(values.dtype))
+            if interpretation == "MONOCHROME1":
+                table = 255 - table
+            return Image.fromarray(np.take(table, np.subtract(values, low, dtype=np.int32) if low else values))
     except Exception as error:
         # pydicom raises whatever a damaged element leads to; its longer messages list the plug-ins that it tried.
         raise OSError(f"DICOM film: {' '.join(_in_words(error).split())[:300]}") from error
+
+
+def _levels(film: Dataset, values: npt.NDArray[Any], stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """The grey level of each stored value from the film's lowest to its highest: a film has far more pixels than values."""
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+
+    shown = np.asarray(apply_voi_lut(apply_modality_lut(stored, film), film), dtype=np.float64)
+    occurring = shown
+    if film.get("ModalityLUTSequence"):
+        # A table need not rise, so that the film's extremes may be those of any value in between.
+        occurring = shown[np.bincount((values.astype(np.int64) - int(stored[0])).ravel(), minlength=len(stored)) > 0]
+    return _stretch(shown, _shown_range(film, occurring))
 
 
 def _shown_range(film: Dataset, shown: npt.NDArray[np.float64]) -> tuple[float, float]:

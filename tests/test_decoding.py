@@ -91,6 +91,28 @@ def test_signed_values() -> None:
     np.testing.assert_array_equal(shown(one), window(values.astype(float), 0, 1000))
 
 
+def test_all_values_of_sixteen_signed_bits() -> None:
+    values = np.arange(-32768, 32768, dtype=np.int32).astype(np.int16).reshape(256, 256)
+    expected = np.rint((values.astype(float) + 32768) / 65535 * 255)
+    np.testing.assert_array_equal(shown(film(values, BitsStored=16, HighBit=15)), expected)
+
+
+def test_a_table_that_does_not_rise_is_shown_from_its_darkest_to_its_brightest_value() -> None:
+    entries = [(value * 7919) % 4096 for value in range(4096)]
+    values = np.array([[3, 1000], [77, 4095]], dtype=np.uint16)
+    chosen = np.array(entries)[values].astype(float)
+    expected = np.rint((chosen - chosen.min()) / (chosen.max() - chosen.min()) * 255)
+    np.testing.assert_array_equal(shown(film(values, ModalityLUTSequence=[table(entries, 16)])), expected)
+
+
+def test_values_of_more_than_sixteen_bits_are_refused() -> None:
+    one = film(np.zeros((2, 2), dtype=np.uint16))
+    one.BitsAllocated, one.BitsStored, one.HighBit = 32, 32, 31
+    one.PixelData = np.array([[0, 1], [2, 4_000_000_000]], dtype="<u4").tobytes()
+    with pytest.raises(OSError, match="not integers of at most 16 bits"):
+        shown(one)
+
+
 def table(entries: list[int], bits: int, first: int = 0) -> Dataset:
     item = Dataset()
     item.add_new("LUTDescriptor", "US", [len(entries), first, bits])
