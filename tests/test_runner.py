@@ -622,3 +622,17 @@ def test_a_run_records_what_it_was_run_on(tmp_path: Path) -> None:
     second = evaluate(Bright(), data, "smoke").run.dataset
     assert second.fingerprint == first.fingerprint
     assert second.images_fingerprint != first.images_fingerprint
+
+
+def test_no_image_is_read_twice_in_a_run(sketch: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Counter[str]()
+    original = ImageRef.read
+
+    def counted(image: ImageRef) -> bytes:
+        read[image.id] += 1
+        return original(image)
+
+    monkeypatch.setattr(ImageRef, "read", counted)
+    evaluate(FakeDual(), sketch, "wrong-lung", batch_size=3)
+    assert set(read) == {one.image_id for one in sketch.instances}
+    assert set(read.values()) == {1}

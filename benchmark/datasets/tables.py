@@ -8,7 +8,7 @@ import io
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -17,7 +17,7 @@ from ..errors import WronglungError
 _MAX_LINE = 16 << 20  # characters; an unclosed quote or a bomb ends here, not in all memory
 _MAX_TABLE = 4 << 30  # characters; no table of the collections comes near it, a bomb does
 _GZIP_MAGIC = b"\x1f\x8b"
-_ZIP_MAGIC = b"PK\x03\x04"
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def read_table(
@@ -34,12 +34,13 @@ def read_table(
     """
     limit = csv.field_size_limit()
     with _open(file) as stream:
-        reader = csv.reader(_lines(stream, file), delimiter=delimiter)
+        own: list[str] = []
+        reader = csv.reader(_lines(stream, file, own), delimiter=delimiter)
         try:
             header = _next(reader, file, limit)
             if header is None:
                 raise WronglungError(f"{file}: is empty; its first row must name the columns")
-            width = len(header)
+            width, last = len(header), list[str]()
             places = _places(header, columns, optional, file)
             while (row := _next(reader, file, limit)) is not None:
                 if not row:
@@ -47,6 +48,8 @@ def read_table(
                 if len(row) != width:
                     raise WronglungError(f"{file}:{reader.line_num}: {len(row)} cells under {width} column names")
                 yield reader.line_num, tuple("" if at is None else row[at] for at in places)
+                last, own[:] = own[:], []
+            _check_closed(last, delimiter)
         except csv.Error as error:
             raise WronglungError(f"{file}:{reader.line_num}: not a table ({error})") from error
         except UnicodeDecodeError as error:
@@ -61,7 +64,7 @@ def first_row(file: Path, delimiter: str = ",") -> tuple[str, ...]:
     """The names of a table's columns, without the blanks around them. Raises :class:`WronglungError` as :func:`read_table`."""
     with _open(file) as stream:
         try:
-            row = _next(csv.reader(_lines(stream, file), delimiter=delimiter), file, csv.field_size_limit())
+            row = _next(csv.reader(_lines(stream, file, []), delimiter=delimiter), file, csv.field_size_limit())
         except (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise WronglungError(f"{file}: cannot be read: {error}") from error
     return tuple(name.strip() for name in row or ())
@@ -93,7 +96,7 @@ def _open(file: Path) -> IO[str]:
             raise WronglungError(f"{file}: is not a regular file")
         with file.open("rb") as start:
             magic = start.read(4)
-        if magic == _ZIP_MAGIC:
+        if magic in _ZIP_MAGIC:
             raw = _unzip(file)
         else:
             raw = cast("IO[bytes]", gzip.GzipFile(file)) if magic[:2] == _GZIP_MAGIC else file.open("rb")
@@ -114,7 +117,18 @@ def _unzip(file: Path) -> IO[bytes]:
         raise WronglungError(f"{file}: cannot be unzipped ({error})") from error
 
 
-def _lines(stream: IO[str], file: Path) -> Iterator[str]:
+def _check_closed(lines: Iterable[str], delimiter: str) -> None:
+    """Raises ``csv.Error`` when the last row ends inside of quotes: then it may have swallowed any number of rows."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        list(reader)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise csv.Error("a quote is not closed") from error
+
+
+def _lines(stream: IO[str], file: Path, seen: list[str]) -> Iterator[str]:
+    """The lines of a table, which are also appended to ``seen``."""
     number = total = 0
     while line := stream.readline(_MAX_LINE):
         number += 1
@@ -125,4 +139,5 @@ def _lines(stream: IO[str], file: Path) -> Iterator[str]:
             raise WronglungError(f"{file}:{number}: a line of more than 16 MiB")
         if "\0" in line:
             raise WronglungError(f"{file}:{number}: holds a NUL byte; the file is damaged")
+        seen.append(line)
         yield line
