@@ -33,11 +33,14 @@ class Mask:
 
     def extent(self) -> tuple[float, float, float, float] | None:
         """x1, y1, x2, y2 in edge coordinates of the mask's pixels, or None for an empty mask."""
-        pixels = self.pixels()
-        columns, rows = np.flatnonzero(pixels.any(0)), np.flatnonzero(pixels.any(1))
-        if not columns.size:
+        ends = np.cumsum(np.asarray(_decompressed(self.counts), dtype=np.int64))
+        starts, lasts = ends[:-1:2], ends[1::2] - 1  # of the runs inside
+        if not lasts.size:
             return None
-        return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+        x1, x2 = starts[0] // self.height, lasts[-1] // self.height + 1
+        if (starts // self.height != lasts // self.height).any():  # a run that goes on in the next column
+            return float(x1), 0.0, float(x2), float(self.height)
+        return float(x1), float((starts % self.height).min()), float(x2), float((lasts % self.height).max() + 1)
 
 
 def from_pixels(pixels: Pixels) -> Mask:

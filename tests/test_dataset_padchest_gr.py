@@ -174,7 +174,7 @@ def test_films_elsewhere_in_another_format_and_size(root: Path, tmp_path: Path) 
     for film in sorted((root / "PadChest_GR").iterdir()):
         Image.new("L", (120, 96)).save(elsewhere / f"{film.stem}.jpg")
         film.unlink()
-    with pytest.raises(WronglungError, match="PadChest_GR: none of the 4 films found; .* with the argument images"):
+    with pytest.raises(WronglungError, match="PadChest_GR .*: none of the 4 images that are needed is in there; .* with the argument images"):
         read(root)
     dataset = read(root, images=elsewhere)
     assert dataset.instances[0].boxes == (Box("infiltrates", 12, 48, 48, 72),)

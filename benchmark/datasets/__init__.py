@@ -39,6 +39,21 @@ CATALOGUE = {
     "rsna-pneumonia": Entry(
         "wronglung.benchmark.datasets.rsna_pneumonia:read", "chest films with boxes of pneumonia; class prompts"
     ),
+    "vindr-cxr": Entry(
+        "wronglung.benchmark.datasets.vindr_cxr:read", "films with radiologists' boxes of 22 findings; class prompts"
+    ),
+    "vinbigdata": Entry(
+        "wronglung.benchmark.datasets.vindr_cxr:read_vinbigdata",
+        "VinDr-CXR's training films as in the VinBigData competition; class prompts",
+    ),
+    "nih-chestxray14": Entry(
+        "wronglung.benchmark.datasets.nih_chestxray14:read", "films with hand-drawn boxes of eight findings; class prompts"
+    ),
+    "siim-acr": Entry("wronglung.benchmark.datasets.siim_acr:read", "films with masks of pneumothorax; class prompts"),
+    "chexlocalize": Entry(
+        "wronglung.benchmark.datasets.chexlocalize:read",
+        "CheXpert films with radiologists' masks of ten findings; class prompts",
+    ),
     "phantom": Entry(
         "wronglung.benchmark.datasets.phantom:read", "generated chest films with reports and region boxes"
     ),

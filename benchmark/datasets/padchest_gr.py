@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .coco import read_model
-from .image_index import index_images
+from .locating import find_images
 from .mimic_cxr import folders, whole_number
 from .rules import Ledger, bare_id, check_box, image_ids, open_image
 from .tables import read_table
@@ -135,23 +135,13 @@ def _find(root: Path) -> Path:
 
 
 def _find_images(file: Path, root: Path, images: Path | None, films: Iterable[str]) -> tuple[Path, Mapping[str, str]]:
-    """The folder of the films, the first that holds one of them, and where they are in it by bare id."""
-    wanted = {bare_id(name) for name in films}
-    if images is not None:
-        places = [images.expanduser()]
-        looked = "images is the folder of films"
-    else:
-        parents = (file.parent, file.resolve().parent.parent)
-        places = [*(parent / _FOLDER for parent in parents), file.parent, *([root] if root.is_dir() else [])]
-        looked = f"looked for {_FOLDER}/<ImageID> beside {file.name}"
-    for place in places:
-        index = index_images(place, depth=2)
-        if not wanted or not wanted.isdisjoint(index):
-            return place, index
-    raise WronglungError(
-        f"{places[0]}: none of the {len(wanted)} films found; {looked}; join and unpack the zip parts, or name the folder of "
-        "films with the argument images"
+    """The folder of the films, and where they are in it by bare id."""
+    parents = (file.parent, file.resolve().parent.parent)
+    places = [*(parent / _FOLDER for parent in parents), file.parent, *([root] if root.is_dir() else [])]
+    fix = (
+        f"looked for {_FOLDER}/<ImageID>; join and unpack the zip parts, or name their folder with the argument images"
     )
+    return find_images(places, images, {bare_id(name) for name in films}, fix)
 
 
 def _films(studies: Iterable[StudyEntry], language: Language, ledger: Ledger) -> dict[str, _Film]:

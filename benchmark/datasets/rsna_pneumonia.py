@@ -25,9 +25,9 @@ from pathlib import Path
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .coco import corners
-from .image_index import index_images
 from .imagenome_films import Corners
 from .imagenome_gold import parse_coordinates
+from .locating import find_images
 from .mimic_cxr import folders, whole_number
 from .prompts import phrases, render, template
 from .rules import Ledger, bare_id, check_box, open_image
@@ -91,22 +91,11 @@ def _find(root: Path) -> Path:
 def _find_images(
     file: Path, root: Path, images: Path | None, wanted: Collection[str]
 ) -> tuple[Path, Mapping[str, str]]:
-    """The folder of the films, the first that holds one of them, and where they are in it by id."""
-    if images is not None:
-        places = [images.expanduser()]
-        looked = "images is the folder of films"
-    else:
-        parents = (file.parent, file.resolve().parent.parent)
-        places = [*(parent / _FOLDER for parent in parents), file.parent, *([root] if root.is_dir() else [])]
-        looked = f"looked for {_FOLDER}/<patientId>.dcm beside {file.name}"
-    for place in places:
-        index = index_images(place)
-        if not wanted or not index.keys().isdisjoint(wanted):
-            return place, index
-    raise WronglungError(
-        f"{places[0]}: none of the {len(wanted)} films found; {looked}; unpack the images, or name their folder with the "
-        "argument images"
-    )
+    """The folder of the films, and where they are in it by id."""
+    parents = (file.parent, file.resolve().parent.parent)
+    places = [*(parent / _FOLDER for parent in parents), file.parent, *([root] if root.is_dir() else [])]
+    fix = f"looked for {_FOLDER}/<patientId>.dcm; unpack the images, or name their folder with the argument images"
+    return find_images(places, images, wanted, fix)
 
 
 def _films(file: Path, ledger: Ledger) -> dict[str, Film]:

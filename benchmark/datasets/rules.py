@@ -37,6 +37,7 @@ Reason = Literal[
     "no_valid_box",  # a sentence whose boxes were all dropped
     "path_malformed",  # not of the form that the collection's paths have
     "path_outside_root",
+    "reader_disagreement",  # too few of several readers marked it
     "region_without_box",  # a sentence about a region that has no box on the image
     "row_contradicts",  # it says otherwise than an earlier row about the same film
     "scene_graph_missing",

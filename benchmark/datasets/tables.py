@@ -26,28 +26,38 @@ def read_table(
     """The rows of a table, one at a time: the line number and the cells of ``columns``, then of ``optional`` ones.
 
     Cells are text as stored, quoted tabs and newlines included; an optional column that the table lacks gives "". Other
-    columns are ignored. The first row names the columns. UTF-8 with or without a byte order mark, any line ends; whether
-    the file is gzipped, or a zip archive of one table, is told from its content.
+    columns are ignored. The first row names the columns; blanks around a name do not count. UTF-8 with or without a byte
+    order mark, any line ends; whether the file is gzipped, or a zip archive of one table, is told from its content.
 
     Raises :class:`WronglungError`, with file and line, for a missing column, a row of another length, a NUL byte, a cell
     or line of more than 16 MiB, and a file that cannot be read.
+    """
+    rows = read_rows(file, delimiter=delimiter)
+    header = next(rows, None)
+    if header is None:
+        raise WronglungError(f"{file}: is empty; its first row must name the columns")
+    width = len(header[1])
+    places = _places([name.strip() for name in header[1]], columns, optional, file)
+    for line, row in rows:
+        if len(row) != width:
+            raise WronglungError(f"{file}:{line}: {len(row)} cells under {width} column names")
+        yield line, tuple("" if at is None else row[at] for at in places)
+
+
+def read_rows(file: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """All rows of a table that are not blank, one at a time: the line number and the cells, as many as there are.
+
+    For tables whose first row does not name the columns properly; as :func:`read_table` otherwise.
     """
     limit = csv.field_size_limit()
     with _open(file) as stream:
         own: list[str] = []
         reader = csv.reader(_lines(stream, file, own), delimiter=delimiter)
         try:
-            header = _next(reader, file, limit)
-            if header is None:
-                raise WronglungError(f"{file}: is empty; its first row must name the columns")
-            width, last = len(header), list[str]()
-            places = _places(header, columns, optional, file)
+            last = list[str]()
             while (row := _next(reader, file, limit)) is not None:
-                if not row:
-                    continue
-                if len(row) != width:
-                    raise WronglungError(f"{file}:{reader.line_num}: {len(row)} cells under {width} column names")
-                yield reader.line_num, tuple("" if at is None else row[at] for at in places)
+                if row:
+                    yield reader.line_num, row
                 last, own[:] = own[:], []
             _check_closed(last, delimiter)
         except csv.Error as error:
