@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from ..tasks.schema import SuiteSpec, load_suite
 from ..tasks.subsets import is_abnormal
 from .arguments import check_arguments, named_parameters
 from .errors import WronglungError
-from .instances import Dataset, ImageRef, Skipped, fingerprint_images
+from .instances import Dataset, ImageRef, Skipped, cluster_unit, fingerprint_images
 from .plan import Plan
 from .protocol import DatasetAware, check_model
 from .registry import MODELS
@@ -247,20 +247,11 @@ def _summarise(
         n_instances=len(ids),
         n_images=frame["image_id"].nunique(),
         n_patients=frame["cluster"].nunique(),
-        unit=_unit(frame["cluster"]),
+        unit=cluster_unit(frame["cluster"]),
         limit=limit,
         subsets={name: None if members is None else len(members & ids) for name, members in subsets.items()},
         skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
     )
-
-
-def _unit(clusters: pd.Series[str]) -> Literal["patients", "studies", "images", "patients, studies or images"]:
-    kinds = {one.partition(":")[0] for one in clusters}
-    if kinds == {"patient"}:
-        return "patients"
-    if kinds == {"study"}:
-        return "studies"
-    return "images" if kinds == {"image"} else "patients, studies or images"
 
 
 def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, Any], started: float) -> Manifest:

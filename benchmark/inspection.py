@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..tasks.pool import Pool
 from .errors import WronglungError
-from .instances import Dataset, ImageRef, Skipped
+from .instances import Dataset, ImageRef, Skipped, cluster_unit
 from .registry import SUBSETS
 
 
@@ -23,6 +23,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
     """Instances, images and patients; instances by subset, region and finding; skipped and repaired by reason."""
     pool = Pool(dataset.instances)
     members = {name: SUBSETS.get(name)(pool) for name in SUBSETS.builtin()}
+    clusters = {instance.cluster for instance in dataset.instances}
     findings = Counter(
         f"{label} ({context})"
         for instance in dataset.instances
@@ -35,7 +36,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
             "fingerprint": dataset.fingerprint,
             "instances": len(dataset.instances),
             "images": len({instance.image_id for instance in dataset.instances}),
-            "patients": len({instance.cluster for instance in dataset.instances}),
+            f"independent {cluster_unit(clusters)}": len(clusters),
             "distinct sentences": len({instance.sentence for instance in dataset.instances}),
         },
         "instances by split": dict(sorted(Counter(str(one.split or "none") for one in dataset.instances).items())),
@@ -43,7 +44,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
             name: "not applicable" if chosen is None else len(chosen) for name, chosen in members.items()
         },
         **_published(dataset, members),
-        "instances by region of a box": dict(sorted(regions.items())),
+        "instances by what a box shows": dict(sorted(regions.items())),
         "instances by finding": dict(findings.most_common()),
         "left out": _reasons(dataset, repaired=False),
         "repaired": _reasons(dataset, repaired=True),

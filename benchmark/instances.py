@@ -207,6 +207,19 @@ class Dataset:
         return digest.hexdigest()
 
 
+Unit = Literal["patients", "studies", "images", "patients, studies or images"]
+
+
+def cluster_unit(clusters: Iterable[str]) -> Unit:
+    """What :attr:`Instance.cluster` values count."""
+    kinds = {one.partition(":")[0] for one in clusters}
+    if kinds == {"patient"}:
+        return "patients"
+    if kinds == {"study"}:
+        return "studies"
+    return "images" if kinds == {"image"} else "patients, studies or images"
+
+
 def fingerprint_images(digests: Mapping[str, str]) -> str:
     """SHA-256 over image ids and the SHA-256 of each image's file, in sorted order."""
     return _sha256(f"{image_id}\0{digest}" for image_id, digest in digests.items())

@@ -179,7 +179,7 @@ def test_films_elsewhere_in_another_format_and_size(root: Path, tmp_path: Path) 
     dataset = read(root, images=elsewhere)
     assert dataset.instances[0].boxes == (Box("infiltrates", 12, 48, 48, 72),)
     assert {one.image.path.suffix for one in dataset.instances} == {".jpg"}
-    with pytest.raises(WronglungError, match="copies/none: none of the 4 films found; images is the folder of films"):
+    with pytest.raises(WronglungError, match="copies/none: is not a folder; images is the folder in which the images are"):
         read(root, images=elsewhere / "none")
 
 

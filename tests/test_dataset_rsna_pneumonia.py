@@ -161,12 +161,12 @@ def test_copies_in_any_folder_and_format(root: Path, tmp_path: Path) -> None:
     for film in sorted((root / FOLDER).iterdir()):
         Image.new("L", (64, 64)).save(elsewhere / ("a/b" if film.stem == A else "a") / f"{film.stem}.jpg")
         film.unlink()
-    with pytest.raises(WronglungError, match=f"{FOLDER}: none of the 5 films found; .* with the argument images"):
+    with pytest.raises(WronglungError, match=f"{FOLDER} .*: none of the 5 images that are needed is in there; .* with the argument images"):
         read(root)
     dataset = read(root, images=elsewhere)
     assert dataset.fingerprint == whole
     assert {one.image.path.suffix for one in dataset.instances} == {".jpg"}
-    with pytest.raises(WronglungError, match="copies/none: none of the 5 films found; images is the folder"):
+    with pytest.raises(WronglungError, match="copies/none: is not a folder; images is the folder"):
         read(root, images=elsewhere / "none")
     (elsewhere / "a").rename(root / "films")
     assert read(root).fingerprint == whole
