@@ -70,6 +70,8 @@ class Section:
     """What ``n_patients`` counts."""
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
+    applicable: bool = True
+    """Whether the dataset can say which instances belong to the subset."""
 
 
 BASE_METRICS = ("auroc", "average_precision")
@@ -162,6 +164,7 @@ def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
                 first.dataset.unit,
                 columns,
                 tuple(lines),
+                any(run.dataset.subsets.get(subset) is not None for run in runs),
             )
         )
     return sections

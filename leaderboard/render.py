@@ -43,6 +43,8 @@ def _markdown(sections: Sequence[Section], intervals: bool) -> str:
     parts = []
     for section in sections:
         parts.append(f"### {_title(section)}")
+        if not section.applicable:
+            continue
         for corner, columns in _blocks(section):
             rows = [
                 [_label(line).replace("|", "\\|"), *_texts(line, columns.values(), intervals)] for line in section.lines
@@ -55,7 +57,7 @@ def _markdown(sections: Sequence[Section], intervals: bool) -> str:
 def _latex(sections: Sequence[Section], intervals: bool) -> str:
     """One ``table*`` per section, with a booktabs tabular per block."""
     tables = ["% needs \\usepackage{booktabs}"]
-    for section in sections:
+    for section in (one for one in sections if one.applicable):
         notes = _escape(" ".join(_notes([section], intervals)))
         lines = ["\\begin{table*}", "\\centering\\small", f"\\caption{{{_escape(_title(section))}. {notes}}}"]
         for corner, columns in _blocks(section):
@@ -118,6 +120,8 @@ def _csv(sections: Sequence[Section]) -> str:
 
 
 def _title(section: Section) -> str:
+    if not section.applicable:
+        return f"{section.dataset} · {section.suite} · {section.subset}: not applicable, the dataset does not say"
     patients = "" if section.n_patients is None else f", {section.n_patients:,} {section.unit}"
     size = "" if section.n_instances is None else f" · {section.n_instances:,} instances{patients}"
     return f"{section.dataset} · {section.suite} · {section.subset}{size}"

@@ -128,7 +128,7 @@ def test_every_instance_and_entry_of_the_contours(root: Path) -> None:
             name,
             (
                 Box(
-                    name.split("_")[-1].replace("-", " "),
+                    name.split("_")[-1].replace("-", " ").replace("devices", "device"),
                     *corners,
                     mask=from_polygons([[(x, y) for x, y in points] for points in contours], 60, 48),
                 ),

@@ -8,10 +8,12 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from wronglung import Dataset, evaluate, load_model, load_suite
 from wronglung.benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from wronglung.benchmark.errors import WronglungError
+from wronglung.benchmark.instances import Box, ImageRef, Instance
 from wronglung.benchmark.results import RunResults
 from wronglung.leaderboard.board import board, published_figures
 from wronglung.leaderboard.render import render
@@ -152,3 +154,18 @@ def test_model_names_cannot_break_a_table(runs: dict[str, RunResults]) -> None:
 def test_unknown_subsets_are_refused(runs: dict[str, RunResults]) -> None:
     with pytest.raises(WronglungError, match="no run has a subset 'two_lungs'"):
         board([runs["oracle"]], subsets=["two_lungs"])
+
+
+def test_a_subset_that_the_dataset_cannot_say_is_not_applicable(tmp_path: Path) -> None:
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    image = ImageRef("a", tmp_path / "a.png", 40, 40)
+    boxes = (Box("dog", 1, 1, 20, 20),)
+    data = Dataset("dogs", tuple(Instance(f"a{at}", image, text, boxes) for at, text in enumerate(("A dog.", "It."))))
+    sections = board([evaluate(load_model("oracle"), data, "wrong-lung").run])
+    assert {one.subset: one.applicable for one in sections} == {
+        "all": True, "abnormal": False, "one_lung": False, "mdrb": True,
+    }  # fmt: skip
+    markdown = render(sections, "markdown")
+    assert "### dogs · wrong-lung 1.0 · one_lung: not applicable, the dataset does not say\n\n###" in markdown
+    assert render(sections, "latex").count("begin{table*}") == 2
+    assert ",one_lung," in render(sections, "csv")

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from pydantic import RootModel, TypeAdapter, ValidationError
 from ..errors import WronglungError
 from ..instances import Box, Dataset, ImageRef, Instance
 from ..masks import Mask, from_coco, from_polygons
-from .class_labels import label_instance, label_instance_id, label_sentences
+from .class_labels import ClassPrompts, class_prompts, label_instance, label_instance_id
 from .coco import read_model
 from .jsonl import MaskLine, first_fault
 from .locating import find_file
@@ -93,7 +93,7 @@ def read(
     Raises :class:`WronglungError` saying what is missing and where it was looked for, and for a file that is not of this
     form. A film or mask that is missing or damaged goes to the ledger.
     """
-    sentence = label_sentences("chexlocalize", prompt)
+    prompts = class_prompts("chexlocalize", prompt)
     ledger = Ledger()
     files = _files(root, split, source, _PREFIXES[annotator])
     taken: set[str] = set()
@@ -107,24 +107,22 @@ def read(
             image = _open(folder, film, ledger)
             if image is None:
                 continue
-            valid = _instances(film, image, own_split, sentence, ledger)
+            valid = _instances(film, image, own_split, prompts, ledger)
             instances += valid
             regions[image.id] = (*regions.get(image.id, ()), *(box for one in valid for box in one.boxes))
     return Dataset("chexlocalize", tuple(instances), tuple(ledger.entries), regions)
 
 
-def _instances(
-    film: _Film, image: ImageRef, split: str, sentence: Callable[[str], str], ledger: Ledger
-) -> list[Instance]:
+def _instances(film: _Film, image: ImageRef, split: str, prompts: ClassPrompts, ledger: Ledger) -> list[Instance]:
     valid = []
     for finding, mask in film.masks.items():
         where = label_instance_id(film.id, finding)
-        box = mask_box(finding.lower(), mask, (image.width, image.height), where, ledger)
+        box = mask_box(prompts.name(finding), mask, (image.width, image.height), where, ledger)
         one = label_instance(
             image,
             finding,
             [] if box is None else [box],
-            sentence,
+            prompts,
             ledger,
             study_id=f"{film.patient}_{film.study}",
             patient_id=film.patient,

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..instances import Box, Finding, ImageRef, Instance
 from .prompts import phrases, render, template
 from .rules import Ledger
 
 
-def label_sentences(dataset: str, prompt: str) -> Callable[[str], str]:
-    """A function from a label to its sentence, by the phrases of ``dataset`` and the template ``prompt``.
+@dataclass(frozen=True, slots=True)
+class ClassPrompts:
+    """The sentences of a dataset's labels. Labels are compared without regard to case."""
 
-    Labels are compared without regard to case; one that is not listed is its own phrase, in lower case. Raises
-    :class:`WronglungError` for a prompt that is no template.
+    template: str
+    phrases: Mapping[str, str]
+
+    def phrase(self, label: str) -> str:
+        """What stands in the sentence for a label; one that is not listed stands for itself, in lower case."""
+        return self.phrases.get(label.lower(), label.lower())
+
+    def sentence(self, label: str) -> str:
+        return render(self.template, self.phrase(label))
+
+    def name(self, label: str) -> str:
+        """What a box of the label shows: its phrase, so that the sentence names it, without an article."""
+        phrase = self.phrase(label)
+        return next((phrase.removeprefix(one) for one in ("a ", "an ") if phrase.startswith(one)), phrase)
+
+
+def class_prompts(dataset: str, prompt: str) -> ClassPrompts:
+    """The prompts of ``dataset`` with the template ``prompt``.
+
+    Raises :class:`WronglungError` for a prompt that is no template.
     """
-    text = template(prompt)
-    known = {label.lower(): phrase for label, phrase in phrases(dataset).items()}
-    return lambda label: render(text, known.get(label.lower(), label.lower()))
+    return ClassPrompts(template(prompt), {label.lower(): phrase for label, phrase in phrases(dataset).items()})
 
 
 def label_instance_id(image_id: str, label: str) -> str:
@@ -29,7 +47,7 @@ def label_instance(
     image: ImageRef,
     label: str,
     boxes: Sequence[Box],
-    sentence: Callable[[str], str],
+    prompts: ClassPrompts,
     ledger: Ledger,
     *,
     study_id: str | None = None,
@@ -48,4 +66,4 @@ def label_instance(
         ledger.drop("no_valid_box", where)
         return None
     finding = Finding(label.lower(), "yes", "")
-    return Instance(where, image, sentence(label), unique, (finding,), study_id, patient_id, split)
+    return Instance(where, image, prompts.sentence(label), unique, (finding,), study_id, patient_id, split)

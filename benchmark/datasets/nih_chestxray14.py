@@ -23,7 +23,7 @@ from pathlib import Path
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Instance
 from .cells import to_number
-from .class_labels import label_instance, label_instance_id, label_sentences
+from .class_labels import class_prompts, label_instance, label_instance_id
 from .coco import corners
 from .locating import find_file, find_images
 from .rules import Ledger, bare_id, check_box, open_image, read_text
@@ -49,7 +49,7 @@ def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) ->
     the lists are there. Raises :class:`WronglungError` saying what is missing and where it was looked for, and for a table
     that is not of this form. A film or box that is missing or damaged goes to the ledger.
     """
-    sentence = label_sentences("nih-chestxray14", prompt)
+    prompts = class_prompts("nih-chestxray14", prompt)
     file = find_file(root, _TABLES, "give the folder that holds it and the films")
     places = [file.parent, root] if root.is_dir() else [file.parent]
     ledger = Ledger()
@@ -68,12 +68,12 @@ def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) ->
         size = image.width, image.height
         patient = _PATIENT.fullmatch(film_id)
         for finding, rows in findings.items():
-            drawn = [check_box(finding.lower(), box, size, where, ledger, frame=_FRAME) for where, box in rows]
+            drawn = [check_box(prompts.name(finding), box, size, where, ledger, frame=_FRAME) for where, box in rows]
             instance = label_instance(
                 image,
                 finding,
                 [box for box in drawn if box is not None],
-                sentence,
+                prompts,
                 ledger,
                 patient_id=None if patient is None else patient[1],
                 split=splits.get(film_id),

@@ -24,12 +24,12 @@ from pathlib import Path
 
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
+from .class_labels import class_prompts
 from .coco import corners
 from .imagenome_films import Corners
 from .imagenome_gold import parse_coordinates
 from .locating import find_images
 from .mimic_cxr import folders, whole_number
-from .prompts import phrases, render, template
 from .rules import Ledger, bare_id, check_box, open_image
 from .tables import read_table
 
@@ -54,7 +54,7 @@ def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) ->
     that is not known. Left out, with a reason in the ledger, are films without a box, broken boxes, and films that are
     missing, unreadable or not square.
     """
-    sentence = render(template(prompt), phrases("rsna-pneumonia")[_LABEL])
+    sentence = class_prompts("rsna-pneumonia", prompt).sentence(_LABEL)
     ledger = Ledger()
     file = _find(root)
     films = _films(file, ledger)

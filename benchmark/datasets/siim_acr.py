@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..instances import Box, Dataset, Instance
 from ..masks import Mask, from_relative_runs
-from .class_labels import label_instance, label_sentences
+from .class_labels import class_prompts, label_instance
 from .locating import find_file, find_images
 from .rules import Ledger, bare_id, mask_box, open_image
 from .tables import read_table
@@ -43,7 +43,7 @@ def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) ->
     :class:`WronglungError` saying what is missing and where it was looked for, and for a table that is not of this form. A
     film or mask that is missing or damaged goes to the ledger.
     """
-    sentence = label_sentences("siim-acr", prompt)
+    prompts = class_prompts("siim-acr", prompt)
     file = find_file(root, _TABLES, "give the folder that holds the table and the films of the competition")
     ledger = Ledger()
     films = _masks(file, ledger)
@@ -61,7 +61,7 @@ def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) ->
             continue
         size = image.width, image.height
         boxes = [box for where, mask in masks if (box := mask_box(_LABEL, mask, size, where, ledger)) is not None]
-        instance = label_instance(image, _LABEL, boxes, sentence, ledger, split="train")
+        instance = label_instance(image, _LABEL, boxes, prompts, ledger, split="train")
         if instance is not None:
             instances.append(instance)
             regions[film_id] = instance.boxes

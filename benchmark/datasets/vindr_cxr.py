@@ -27,7 +27,7 @@ The sister set VinDr-PCXR has the same form; where its films have one reader eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,7 +35,7 @@ from typing import Literal
 from ..errors import WronglungError
 from ..instances import Box, Dataset, ImageRef, Instance
 from .cells import to_number
-from .class_labels import label_instance, label_instance_id, label_sentences
+from .class_labels import ClassPrompts, class_prompts, label_instance, label_instance_id
 from .locating import find_file, find_images
 from .mimic_cxr import whole_number
 from .rules import Ledger, bare_id, check_box, open_image
@@ -142,7 +142,7 @@ def _source(
 
 
 def _read(source: _Source, prompt: str, images: Path | None, sizes: Sizes | None) -> Dataset:
-    sentence = label_sentences("vindr-cxr", prompt)
+    prompts = class_prompts("vindr-cxr", prompt)
     ledger = Ledger()
     films = _films(source, ledger)
     fix = "name the folder of the films with the argument images"
@@ -163,7 +163,7 @@ def _read(source: _Source, prompt: str, images: Path | None, sizes: Sizes | None
         if image is None:
             continue
         for marked in findings.values():
-            instance = _instance(marked, image, frame, source.split, sentence, ledger)
+            instance = _instance(marked, image, frame, source.split, prompts, ledger)
             if instance is not None:
                 instances.append(instance)
                 regions[film_id] = (*regions.get(film_id, ()), *instance.boxes)
@@ -175,16 +175,16 @@ def _instance(
     image: ImageRef,
     frame: _Size | None,
     split: str,
-    sentence: Callable[[str], str],
+    prompts: ClassPrompts,
     ledger: Ledger,
 ) -> Instance | None:
-    name, size = marked.label.lower(), (image.width, image.height)
+    name, size = prompts.name(marked.label), (image.width, image.height)
     if marked.repeated:
         where = label_instance_id(image.id, marked.label)
         ledger.repair("duplicate_row", where, f"rows given twice: {marked.repeated}")
     drawn = [check_box(name, corners, size, where, ledger, frame=frame) for corners, where in marked.boxes.items()]
     boxes = [box for box in drawn if box is not None]
-    return label_instance(image, marked.label, boxes, sentence, ledger, split=split)
+    return label_instance(image, marked.label, boxes, prompts, ledger, split=split)
 
 
 def _films(source: _Source, ledger: Ledger) -> dict[str, dict[str, _Marked]]:
