@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,31 @@ def from_polygons(polygons: Iterable[Sequence[tuple[float, float]]], width: int,
             raise ValueError("a polygon's point is not finite, or far outside the image")
         pen.polygon([(float(x), float(y)) for x, y in points], outline=1, fill=1)
     return from_pixels(np.asarray(canvas))
+
+
+def from_segmentation(segmentation: Any, width: int, height: int) -> Mask:
+    """The mask of COCO's ``segmentation``: polygons, each a flat list x, y, x, y, ..., or run lengths {size, counts}.
+
+    Raises ``ValueError`` for something else, for run lengths of another size, and for an empty mask.
+    """
+    if isinstance(segmentation, dict):
+        size: Any = segmentation.get("size")
+        counts = segmentation.get("counts")
+        numbers = [*(size if isinstance(size, list) else [None]), *(counts if isinstance(counts, list) else [])]
+        if not isinstance(counts, str | list) or not all(type(one) is int for one in numbers):
+            raise ValueError("run lengths must be {size: [height, width], counts: text or whole numbers}")
+        mask = from_coco(size, counts)
+        if (mask.width, mask.height) != (width, height):
+            raise ValueError(f"a mask of {mask.width} × {mask.height} pixels, not {width} × {height}")
+    elif isinstance(segmentation, list) and all(isinstance(one, list) for one in segmentation):
+        if any(len(one) % 2 or any(type(number) not in (int, float) for number in one) for one in segmentation):
+            raise ValueError("a polygon that is no list x, y, x, y, ...")
+        mask = from_polygons([list(zip(one[::2], one[1::2], strict=True)) for one in segmentation], width, height)
+    else:
+        raise ValueError("neither polygons nor run lengths")
+    if mask.extent() is None:
+        raise ValueError("empty")
+    return mask
 
 
 def union(masks: Sequence[Mask]) -> Mask:

@@ -248,7 +248,8 @@ def main() -> int:
     for name in given.reader or TARGETS:
         folder = Path(tempfile.mkdtemp())
         try:
-            fuzzer, faults, runs, end = Fuzzer(TARGETS[name], folder), [], 0, time.monotonic() + given.seconds
+            fuzzer, runs, end = Fuzzer(TARGETS[name], folder), 0, time.monotonic() + given.seconds
+            faults: list[str] = []
             while time.monotonic() < end and len(faults) < 5:
                 fault = fuzzer.once(given.seed + runs)
                 runs += 1

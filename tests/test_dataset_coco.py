@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco
 
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.coco import read
@@ -16,6 +18,26 @@ from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.instances import Box, Finding
 
 RIGHT, LEFT = Box("right lung", 2, 5, 18, 25), Box("left lung", 20, 5, 38, 25)
+
+
+def drawn(polygons: Sequence[Sequence[float]]) -> np.ndarray:
+    """The pixels of polygons on an image of 40 × 30."""
+    canvas = Image.new("1", (40, 30))
+    for polygon in polygons:
+        ImageDraw.Draw(canvas).polygon(polygon, outline=1, fill=1)
+    return np.asarray(canvas).astype(np.uint8)
+
+
+def write_segmented(folder: Path, annotation: dict[str, Any]) -> Path:
+    """A file with one image of 40 × 30, and one caption that is placed by an annotation's keys."""
+    Image.new("L", (40, 30)).save(folder / "a.png")
+    document = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "Nodule"}],
+        "annotations": [{"id": 7, "image_id": 1, "caption": "A nodule.", **annotation}],
+    }
+    (folder / "set.json").write_text(json.dumps(document))
+    return folder / "set.json"
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -234,3 +256,45 @@ def test_missing_and_ambiguous_files(write: Write, tmp_path: Path) -> None:
 def test_an_empty_set(write: Write) -> None:
     with pytest.raises(WronglungError, match="caption"):
         load_dataset("coco", write({"images": [], "annotations": []}))
+
+
+SQUARE = [[10, 10, 14, 10, 14, 13, 10, 13]]
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [SQUARE, {"size": [30, 40], "counts": coco.encode(np.asfortranarray(drawn(SQUARE)))["counts"].decode()}],
+    ids=["polygons", "run lengths"],
+)
+def test_a_segmentation_is_the_mask_of_its_box(tmp_path: Path, segmentation: Any) -> None:
+    file = write_segmented(tmp_path, {"category_id": 1, "bbox": [9, 9, 7, 6], "segmentation": segmentation})
+    (instance,) = read(file).instances
+    (box,) = instance.boxes
+    assert (box.name, box.x1, box.y1, box.x2, box.y2) == ("nodule", 9, 9, 16, 15)
+    assert box.mask is not None
+    np.testing.assert_array_equal(box.mask.pixels(), drawn(SQUARE))
+
+
+def test_a_segmentation_alone_has_its_extent_as_box(tmp_path: Path) -> None:
+    (instance,) = read(write_segmented(tmp_path, {"category_id": 1, "segmentation": SQUARE})).instances
+    (box,) = instance.boxes
+    assert (box.x1, box.y1, box.x2, box.y2) == (10, 10, 15, 14)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "detail"),
+    [
+        ([[1, 2, 3]], "a polygon that is no list"),
+        ([[1, 2, "3", 4]], "a polygon that is no list"),
+        ("text", "neither polygons nor run lengths"),
+        ({"size": [3, 4], "counts": [12]}, "a mask of 4 × 3 pixels, not 40 × 30"),
+        ({"size": [30, 40], "counts": [1200]}, "empty"),
+        ({"size": [30, 40], "counts": [1.5]}, "run lengths must be"),
+        ({"size": 7, "counts": []}, "run lengths must be"),
+    ],
+)
+def test_a_damaged_segmentation_is_reported_and_the_box_kept(tmp_path: Path, segmentation: Any, detail: str) -> None:
+    dataset = read(write_segmented(tmp_path, {"bbox": [9, 9, 7, 6], "segmentation": segmentation}))
+    assert dataset.instances[0].boxes == (Box("", 9, 9, 16, 15),)
+    (entry,) = dataset.skipped
+    assert (entry.reason, entry.detail[: len(detail)]) == ("mask_unreadable", detail)

@@ -20,8 +20,8 @@ from PIL import Image
 from trees.dicom import save_dicom
 
 from wronglung.benchmark.datasets import load_dataset
+from wronglung.benchmark.datasets.coordinates import parse_coordinates
 from wronglung.benchmark.datasets.imagenome import read_gold, read_silver
-from wronglung.benchmark.datasets.imagenome_gold import parse_coordinates
 from wronglung.benchmark.datasets.imagenome_silver import SilverSplit
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.inspection import summarise

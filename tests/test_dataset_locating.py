@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from wronglung.benchmark.datasets.cells import to_number
-from wronglung.benchmark.datasets.class_labels import label_instance, label_instance_id, label_sentences
+from wronglung.benchmark.datasets.class_labels import class_prompts, label_instance, label_instance_id
+from wronglung.benchmark.datasets.coordinates import to_number
 from wronglung.benchmark.datasets.locating import find_file, find_images
+from wronglung.benchmark.datasets.prompts import load_prompts
 from wronglung.benchmark.datasets.rules import Ledger
 from wronglung.benchmark.datasets.tables import read_table
 from wronglung.benchmark.errors import WronglungError
@@ -107,9 +108,22 @@ def test_no_cell_is_a_traceback(text: str) -> None:
 
 
 def test_sentences_of_labels() -> None:
-    sentence = label_sentences("nih-chestxray14", "there-is")
-    assert sentence("Effusion") == sentence("effusion") == "There is pleural effusion."
-    assert sentence("Pleural Other") == "There is pleural other.", "a label that is not listed is its own phrase"
+    prompts = class_prompts("nih-chestxray14", "there-is")
+    assert prompts.sentence("Effusion") == prompts.sentence("effusion") == "There is pleural effusion."
+    assert prompts.sentence("Pleural Other") == "There is pleural other.", (
+        "a label that is not listed is its own phrase"
+    )
+
+
+@pytest.mark.parametrize("dataset", load_prompts().phrases)
+@pytest.mark.parametrize("template", load_prompts().templates)
+def test_every_sentence_names_what_its_boxes_are_called(dataset: str, template: str) -> None:
+    prompts = class_prompts(dataset, template)
+    for label in load_prompts().phrases[dataset]:
+        name = prompts.name(label)
+        assert name
+        assert not name.startswith(("a ", "an "))
+        assert name in prompts.sentence(label).lower()
 
 
 @pytest.mark.parametrize(
@@ -130,12 +144,12 @@ def test_ids_of_different_images_differ(image: str, label: str, other_image: str
 
 def test_the_instance_of_a_label() -> None:
     ledger = Ledger()
-    sentence = label_sentences("vindr-cxr", "phrase")
+    prompts = class_prompts("vindr-cxr", "phrase")
     box = Box("ild", 1, 2, 3, 4)
-    made = label_instance(IMAGE, "ILD", [box, box], sentence, ledger, study_id="s", patient_id="p", split="test")
+    made = label_instance(IMAGE, "ILD", [box, box], prompts, ledger, study_id="s", patient_id="p", split="test")
     finding = Finding("ild", "yes", "")
     assert made == Instance("7_ild", IMAGE, "Interstitial lung disease", (box,), (finding,), "s", "p", "test")
-    assert label_instance(IMAGE, "Edema", [], sentence, ledger) is None
+    assert label_instance(IMAGE, "Edema", [], prompts, ledger) is None
     assert [(one.reason, one.where, one.repaired) for one in ledger.entries] == [
         ("duplicate_row", "7_ild", True),
         ("no_valid_box", "7_edema", False),

@@ -174,12 +174,17 @@ def test_films_elsewhere_in_another_format_and_size(root: Path, tmp_path: Path) 
     for film in sorted((root / "PadChest_GR").iterdir()):
         Image.new("L", (120, 96)).save(elsewhere / f"{film.stem}.jpg")
         film.unlink()
-    with pytest.raises(WronglungError, match="PadChest_GR .*: none of the 4 images that are needed is in there; .* with the argument images"):
+    with pytest.raises(
+        WronglungError,
+        match="PadChest_GR .*: none of the 4 images that are needed is in there; .* with the argument images",
+    ):
         read(root)
     dataset = read(root, images=elsewhere)
     assert dataset.instances[0].boxes == (Box("infiltrates", 12, 48, 48, 72),)
     assert {one.image.path.suffix for one in dataset.instances} == {".jpg"}
-    with pytest.raises(WronglungError, match="copies/none: is not a folder; images is the folder in which the images are"):
+    with pytest.raises(
+        WronglungError, match="copies/none: is not a folder; images is the folder in which the images are"
+    ):
         read(root, images=elsewhere / "none")
 
 

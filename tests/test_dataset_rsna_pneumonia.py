@@ -161,7 +161,10 @@ def test_copies_in_any_folder_and_format(root: Path, tmp_path: Path) -> None:
     for film in sorted((root / FOLDER).iterdir()):
         Image.new("L", (64, 64)).save(elsewhere / ("a/b" if film.stem == A else "a") / f"{film.stem}.jpg")
         film.unlink()
-    with pytest.raises(WronglungError, match=f"{FOLDER} .*: none of the 5 images that are needed is in there; .* with the argument images"):
+    with pytest.raises(
+        WronglungError,
+        match=f"{FOLDER} .*: none of the 5 images that are needed is in there; .* with the argument images",
+    ):
         read(root)
     dataset = read(root, images=elsewhere)
     assert dataset.fingerprint == whole

@@ -47,12 +47,27 @@ CATALOGUE = {
         "VinDr-CXR's training films as in the VinBigData competition; class prompts",
     ),
     "nih-chestxray14": Entry(
-        "wronglung.benchmark.datasets.nih_chestxray14:read", "films with hand-drawn boxes of eight findings; class prompts"
+        "wronglung.benchmark.datasets.nih_chestxray14:read",
+        "films with hand-drawn boxes of eight findings; class prompts",
     ),
     "siim-acr": Entry("wronglung.benchmark.datasets.siim_acr:read", "films with masks of pneumothorax; class prompts"),
     "chexlocalize": Entry(
         "wronglung.benchmark.datasets.chexlocalize:read",
         "CheXpert films with radiologists' masks of ten findings; class prompts",
+    ),
+    "flickr30k-entities": Entry(
+        "wronglung.benchmark.datasets.flickr30k_entities:read", "phrases of captions of photographs, with boxes"
+    ),
+    "refcoco": Entry(
+        "wronglung.benchmark.datasets.refcoco:read",
+        "expressions that refer to one object (RefCOCO, RefCOCO+, RefCOCOg); needs COCO train2014",
+    ),
+    "visual-genome": Entry(
+        "wronglung.benchmark.datasets.visual_genome:read", "phrases about regions of photographs, one box each"
+    ),
+    "huggingface": Entry(
+        "wronglung.benchmark.datasets.huggingface:read",
+        "any Hugging Face dataset with columns of images, texts and boxes, and a mapping file",
     ),
     "phantom": Entry(
         "wronglung.benchmark.datasets.phantom:read", "generated chest films with reports and region boxes"

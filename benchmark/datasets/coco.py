@@ -14,6 +14,8 @@
 - A caption speaks of the boxes that its ``annotation_ids`` name, and of its own ``bbox`` if it has one.
 - ``bbox`` is x, y, width, height in pixels of the frame that ``width`` and ``height`` of the image announce. An image file of
   another size but the same shape is a shrunk copy: boxes are scaled to it. Both may be left out.
+- ``segmentation`` (polygons or run lengths in the image's frame) is the region's mask, and then the target; ``bbox`` may then
+  be left out.
 - The category's name, in lower case, names the box; without a category the name is "".
 - ``findings`` ([{"label", "context", "region"}]) on a caption, and ``study_id``, ``patient_id`` and ``split`` on an image, are
   additions to COCO and optional. Other keys are ignored, as COCO files carry many.
@@ -28,14 +30,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
+from ..masks import Mask, from_segmentation
+from .coordinates import corners_of_xywh
 from .jsonl import FindingLine, first_fault
-from .rules import Ledger, check_box, image_ids, open_image, parse_json, read_text
+from .rules import Ledger, check_box, image_ids, mask_box, open_image, parse_json, read_text
 
 
 class _Model(BaseModel):
@@ -62,9 +66,15 @@ class AnnotationEntry(_Model):
     image_id: int | str
     category_id: int | str | None = None
     bbox: list[float | None] | None = None
+    segmentation: Any = None
     caption: str | None = None
     annotation_ids: list[int | str] = []
     findings: list[FindingLine] = []
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it says where it is on the image."""
+        return self.bbox is not None or bool(self.segmentation)
 
 
 class Document(_Model):
@@ -122,7 +132,7 @@ def _instance(
     entry: AnnotationEntry, caption: str, located: _Located, boxes: dict[int | str, Box], ledger: Ledger
 ) -> Instance | None:
     where = f"{located.image.id}_caption_{entry.id}"
-    linked = [*entry.annotation_ids, *([entry.id] if entry.bbox is not None else [])]
+    linked = [*entry.annotation_ids, *([entry.id] if entry.is_placed else [])]
     if not linked:
         ledger.drop("sentence_without_annotation", where)
         return None
@@ -216,28 +226,29 @@ def _boxes(
     boxes = {}
     for entry in document.annotations:
         located = images.get(entry.image_id)
-        if located is None or (entry.bbox is None and entry.caption is not None):
+        if located is None or (entry.caption is not None and not entry.is_placed):
             continue
         name = "" if entry.category_id is None else names[entry.category_id]
         size = (located.image.width, located.image.height)
         where = f"annotation {entry.id}"
-        box = check_box(name, corners(entry.bbox), size, where, ledger, frame=located.frame)
+        mask = _mask(entry, located.frame or size, f"{where}: {name}", ledger)
+        if mask is not None and entry.bbox is None:
+            box = mask_box(name, mask, size, where, ledger)
+        else:
+            box = check_box(name, corners_of_xywh(entry.bbox), size, where, ledger, frame=located.frame, mask=mask)
         if box is not None:
             boxes[entry.id] = box
     return boxes
 
 
-def corners(bbox: list[float | None] | None) -> list[float | None] | None:
-    """x1, y1, x2, y2 of a COCO box (x, y, width, height); what is incomplete stays so."""
-    if bbox is None or len(bbox) != 4:
-        return bbox
-    x, y, width, height = bbox
-    return [
-        x,
-        y,
-        None if x is None or width is None else x + width,
-        None if y is None or height is None else y + height,
-    ]
+def _mask(entry: AnnotationEntry, frame: tuple[int, int], where: str, ledger: Ledger) -> Mask | None:
+    if not entry.segmentation:
+        return None
+    try:
+        return from_segmentation(entry.segmentation, *frame)
+    except ValueError as error:
+        ledger.drop("mask_unreadable", where, str(error))
+        return None
 
 
 def _in_file_order(instances: list[Instance], images: dict[int | str, _Located]) -> tuple[Instance, ...]:

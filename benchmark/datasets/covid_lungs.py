@@ -31,7 +31,8 @@ from pydantic import BaseModel, ConfigDict
 from ..anatomy import REGIONS, findings_named, parent_lung, regions_named
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
-from .coco import corners, read_model
+from .coco import read_model
+from .coordinates import corners_of_xywh
 from .prose import split_sentences
 from .rules import Ledger, check_box, image_ids, open_image, read_text
 
@@ -197,7 +198,7 @@ def _lungs(
         if name not in _LUNGS:
             ledger.drop("category_missing", where, f"category_id is {annotation.category_id}")
             continue
-        box = check_box(name, corners(annotation.bbox), (image.width, image.height), where, ledger, frame=frame)
+        box = check_box(name, corners_of_xywh(annotation.bbox), (image.width, image.height), where, ledger, frame=frame)
         if box is None:
             continue
         if name in lungs:

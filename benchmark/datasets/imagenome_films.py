@@ -11,12 +11,10 @@ from typing import cast
 
 from ..errors import WronglungError
 from ..instances import Box, Finding, ImageRef, Instance
+from .coordinates import Corners
 from .mimic_cxr import Size, folders, neighbours
 from .region_boxes import RegionBoxes
 from .rules import Ledger, check_box, is_inside
-
-Corners = tuple[float | None, ...] | None
-"""x1, y1, x2, y2 in pixels of the original film as stored; None where there is no such list."""
 
 
 @dataclass(slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ from pathlib import Path
 
 from ..errors import WronglungError
 from ..instances import Context, Finding, ImageRef, PublishedCount
-from .imagenome_films import Corners, Film, Sentence, release_table
+from .coordinates import Corners, parse_coordinates
+from .imagenome_films import Film, Sentence, release_table
 from .mimic_cxr import Size, whole_number
 from .rules import Ledger, bare_id, same_shape
 from .tables import read_table
@@ -81,33 +80,6 @@ def published_counts(films: Mapping[str, Film]) -> tuple[PublishedCount, ...]:
         "one_lung": sum(len(lungs) == 1 for lungs in named),
     }
     return tuple(PublishedCount(name, count, annotated.get(name)) for name, count in PUBLISHED_INSTANCES.items())
-
-
-def parse_coordinates(text: str) -> Corners:
-    """The numbers of a coordinate cell such as "[506, 508, 1380, 2188]", or None where it holds no list of four.
-
-    A JSON or Python literal; what is not a finite number in it is None.
-    """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            values = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return None
-    if not isinstance(values, list | tuple) or len(values) != 4:
-        return None
-    return tuple(map(_number, values))
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def gold_regions(release: Path, films: Mapping[str, Film]) -> dict[str, list[tuple[str, Corners]]]:

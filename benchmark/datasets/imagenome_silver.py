@@ -8,7 +8,8 @@ from typing import Literal
 
 from ..anatomy import region_rank
 from ..errors import WronglungError
-from .imagenome_films import Corners, Film, FilmBoxes, Sentence, release_table
+from .coordinates import Corners
+from .imagenome_films import Film, FilmBoxes, Sentence, release_table
 from .mimic_cxr import whole_number
 from .rules import Ledger, bare_id, below
 from .scene_graphs import SceneGraph, graph_finding, read_scene_graph

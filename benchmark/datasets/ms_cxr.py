@@ -30,9 +30,8 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
-from .coco import corners, read_model
-from .imagenome_films import Corners
-from .imagenome_gold import parse_coordinates
+from .coco import read_model
+from .coordinates import Corners, corners_of_xywh, parse_coordinates
 from .mimic_cxr import Size, find_films, folders, neighbours, whole_number
 from .rules import Ledger, bare_id, check_box
 from .tables import read_table
@@ -190,7 +189,7 @@ def _json_rows(file: Path, ledger: Ledger) -> Iterator[_Row]:
 
 
 def _corners(box: Corners | list[float | None]) -> Corners:
-    edges = corners(None if box is None else list(box))
+    edges = corners_of_xywh(None if box is None else list(box))
     return None if edges is None else tuple(edges)
 
 

@@ -22,9 +22,8 @@ from pathlib import Path
 
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Instance
-from .cells import to_number
 from .class_labels import class_prompts, label_instance, label_instance_id
-from .coco import corners
+from .coordinates import corners_of_xywh, to_number
 from .locating import find_file, find_images
 from .rules import Ledger, bare_id, check_box, open_image, read_text
 from .tables import read_rows
@@ -96,7 +95,7 @@ def _films(file: Path, ledger: Ledger) -> dict[str, dict[str, list[_Drawn]]]:
             continue
         label = spellings.setdefault(label_instance_id("", label), label)
         drawn = films.setdefault(film_id, {}).setdefault(label, [])
-        drawn.append((where, corners([to_number(one) for one in numbers]) or []))
+        drawn.append((where, list(corners_of_xywh([to_number(one) for one in numbers]) or ())))
     return films
 
 

@@ -25,9 +25,7 @@ from pathlib import Path
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .class_labels import class_prompts
-from .coco import corners
-from .imagenome_films import Corners
-from .imagenome_gold import parse_coordinates
+from .coordinates import Corners, corners_of_xywh, parse_coordinates
 from .locating import find_images
 from .mimic_cxr import folders, whole_number
 from .rules import Ledger, bare_id, check_box, open_image
@@ -114,7 +112,7 @@ def _films(file: Path, ledger: Ledger) -> dict[str, Film]:
         else:
             film = films.setdefault(image_id, {})
             box = parse_coordinates(f"[{','.join(numbers)}]")
-            edges = corners(None if box is None else list(box))
+            edges = corners_of_xywh(None if box is None else list(box))
             first = film.setdefault(None if edges is None else tuple(edges), where)
             if first != where:
                 ledger.repair("duplicate_row", where, f"{image_id}: as {first}")

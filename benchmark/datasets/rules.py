@@ -26,8 +26,11 @@ Reason = Literal[
     "box_flipped",  # repaired: the corners were swapped
     "box_missing",  # empty, null or not a number
     "box_outside_image",
+    "annotation_missing",  # what a sentence or image refers to is not in the files
     "category_missing",  # a box that does not say what it shows
     "duplicate_row",  # repaired: said twice, counted once
+    "form_detected",  # repaired: what the format leaves open was told from the data
+    "id_taken",  # an id that something else has already
     "image_in_gold_set",  # a film of a gold patient, which the silver set must not be evaluated or trained on
     "image_missing",
     "image_unreadable",

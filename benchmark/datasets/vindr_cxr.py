@@ -34,8 +34,8 @@ from typing import Literal
 
 from ..errors import WronglungError
 from ..instances import Box, Dataset, ImageRef, Instance
-from .cells import to_number
 from .class_labels import ClassPrompts, class_prompts, label_instance, label_instance_id
+from .coordinates import to_number
 from .locating import find_file, find_images
 from .mimic_cxr import whole_number
 from .rules import Ledger, bare_id, check_box, open_image
