@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .masks import Mask
-
 if TYPE_CHECKING:
     from PIL import Image
+
+    from .masks import Mask
 
 Context = Literal["yes", "no"]
 
