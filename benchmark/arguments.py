@@ -18,7 +18,7 @@ def check_arguments(
 
     Raises :class:`WronglungError`, starting with ``where``, for an unknown or missing argument and a wrong value.
     """
-    hints = _hints(function)
+    hints = type_hints(function)
     signature = inspect.signature(function).parameters
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if one.default is inspect.Parameter.empty else one.default)
@@ -37,7 +37,8 @@ def named_parameters(function: Callable[..., Any], kinds: Collection[Any]) -> li
     return [one.name for one in inspect.signature(function).parameters.values() if one.kind in kinds]
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotated types of a function's or class's parameters, resolved."""
     try:
         return get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     except NameError:

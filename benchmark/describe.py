@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ..tasks.schema import list_definitions, load_suite, load_task
+from .arguments import type_hints
 from .errors import WronglungError
 from .metrics.catalogue import METRICS
 from .registry import DATASETS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS
@@ -47,9 +48,24 @@ def _yaml(spec: Any) -> str:
 
 
 def _function(function: Any, kind: str) -> str:
+    description = inspect.getdoc(function) or "no description"
+    parameters = list(inspect.signature(function).parameters.values())
     if kind == "dataset":
-        # A reader's format is described by its module.
-        return inspect.cleandoc(inspect.getmodule(function).__doc__ or "no description")
-    parameters = inspect.signature(function).parameters.values()
-    arguments = "\n".join(f"  {one}" for one in parameters if one.name not in ("self", "device", "dtype"))
-    return f"{inspect.getdoc(function) or 'no description'}\n\narguments\n{arguments or '  none'}"
+        # A reader's format is described by its module; its first parameter is the folder.
+        module = inspect.getmodule(function)
+        description = f"{inspect.cleandoc((module and module.__doc__) or '')}\n\n{description}"
+        parameters = parameters[1:]
+    elif kind != "model":
+        # What a task's or suite's YAML may set.
+        parameters = [one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    hints = type_hints(function)
+    named = (_argument(one, hints.get(one.name)) for one in parameters if one.name not in ("self", "device", "dtype"))
+    arguments = "\n".join(f"  {one}" for one in named)
+    return f"{description}\n\narguments\n{arguments or '  none'}"
+
+
+def _argument(parameter: inspect.Parameter, hint: Any) -> str:
+    """``name: type = default``, with the values that a choice has instead of the name of its type."""
+    kind = "" if hint is None else f": {inspect.formatannotation(hint).replace('typing.', '').replace('pathlib.', '')}"
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    return f"{parameter.name}{kind}{default}"
