@@ -281,5 +281,5 @@ def _names(folder: Path) -> set[str]:
 
 def _open(folder: Path, film: _Film, ledger: Ledger) -> ImageRef | None:
     stem = f"{film.patient}/{film.study}/{film.view}"
-    found = (stem + one for one in _SUFFIXES if (folder / f"{stem}{one}").exists())
+    found = (stem + one for one in _SUFFIXES if os.path.exists(folder / f"{stem}{one}"))  # noqa: PTH110 - no error for a name that is too long
     return open_image(folder, next(found, stem + _SUFFIXES[0]), film.id, ledger, frame=film.frame)
