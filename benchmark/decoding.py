@@ -123,8 +123,11 @@ def dicom_pixels(film: Dataset) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _drop_unusable(film)
             values = film.pixel_array
             interpretation = str(film.get("PhotometricInterpretation", ""))
+            if not interpretation.startswith(("MONOCHROME1", "MONOCHROME2", "RGB", "YBR")):
+                raise ValueError(f"photometric interpretation {interpretation!r}")
             if values.ndim == 3:
                 if interpretation.startswith("YBR"):
                     values = convert_color_space(values, interpretation, "RGB")
@@ -139,6 +142,19 @@ def dicom_pixels(film: Dataset) -> Image.Image:
     except Exception as error:
         # pydicom raises whatever a damaged element leads to; its longer messages list the plug-ins that it tried.
         raise OSError(f"DICOM film: {' '.join(_in_words(error).split())[:300]}") from error
+
+
+def _drop_unusable(film: Dataset) -> None:
+    """Remove elements that are there and say nothing, as some films have them: they then count as absent."""
+    for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"):
+        if name in film and film.get(name) in (None, ""):
+            delattr(film, name)
+    width = film.get("WindowWidth")
+    widths = [] if width is None else [width] if isinstance(width, int | float | str) else list(width)
+    if widths and float(widths[0]) <= 0:
+        del film.WindowWidth
+        if "WindowCenter" in film:
+            del film.WindowCenter
 
 
 def _levels(film: Dataset, values: npt.NDArray[Any], stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

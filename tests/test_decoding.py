@@ -139,6 +139,19 @@ def test_sixteen_bits_and_a_constant_film() -> None:
     np.testing.assert_array_equal(shown(film(np.full((3, 4), 7, dtype=np.uint16))), np.zeros((3, 4)))
 
 
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"WindowCenter": None, "WindowWidth": None, "VOILUTFunction": ""},
+        {"WindowCenter": 2048, "WindowWidth": 0},
+        {"WindowCenter": [2048, 1], "WindowWidth": [0, 1]},
+    ],
+)
+def test_elements_that_say_nothing_do_not_count(elements: dict[str, Any]) -> None:
+    np.testing.assert_array_equal(shown(film(RAMP, **elements)), np.rint(RAMP / RAMP.max() * 255))
+
+
 def test_a_compressed_film_is_the_same_film() -> None:
     one = film(RAMP)
     expected = shown(one)
@@ -180,6 +193,7 @@ def deflated() -> bytes:
         (stored(film(RAMP, Rows=60_000, Columns=60_000)), "60000 × 60000 pixels"),
         (deflated(), "deflated"),
         (stored(film(RAMP))[:300], "has no Rows and Columns"),
+        (stored(film(RAMP, PhotometricInterpretation="PALETTE COLOR")), "photometric interpretation 'PALETTE COLOR'"),
     ],
 )
 def test_a_film_that_cannot_be_shown_says_why(data: bytes, message: str) -> None:

@@ -34,6 +34,7 @@ _PATIENT_GROUP, _PATIENT, _STUDY = re.compile(r"p\d\d"), re.compile(r"p\d+"), re
 # Folders of a release that are large and hold no release.
 _LEAVES = re.compile(r"p\d\d.*|scene_graph|gold_dataset|silver_dataset|\..*")
 _MAX_FOLDERS = 2000
+_MANY = 200  # folders in a folder
 _STUDIES = 20  # looked into, to tell films from reports
 
 
@@ -148,7 +149,10 @@ def _holds_patients(folder: Path) -> bool:
 
 
 def folders(start: Path, depth: int = 5) -> Iterator[Path]:
-    """A folder and the folders in it, level by level, without those that hold films or annotations by the thousand."""
+    """A folder and the folders in it, level by level, without those that hold films or annotations by the thousand.
+
+    Folders of very many folders (patients, studies) are not entered.
+    """
     level = [start]
     seen = 0
     for _ in range(depth + 1):
@@ -159,6 +163,8 @@ def folders(start: Path, depth: int = 5) -> Iterator[Path]:
                 with os.scandir(folder) as entries:
                     names = sorted(one.name for one in entries if not _LEAVES.fullmatch(one.name) and one.is_dir())
             except OSError:
+                continue
+            if len(names) > _MANY:
                 continue
             below += [folder / name for name in names]
             seen += len(names)
