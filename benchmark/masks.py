@@ -93,7 +93,10 @@ def from_polygons(polygons: Iterable[Sequence[tuple[float, float]]], width: int,
     canvas = Image.new("1", (width, height))
     pen = ImageDraw.Draw(canvas)
     for polygon in polygons:
-        points = np.asarray(polygon, dtype=np.float64)
+        try:
+            points = np.asarray(polygon, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"a polygon is a list of at least two points [x, y] ({error})") from error
         if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
             raise ValueError("a polygon is a list of at least two points [x, y]")
         if not np.isfinite(points).all() or np.abs(points).max() > 10 * MAX_PIXELS**0.5:

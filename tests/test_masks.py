@@ -103,7 +103,7 @@ def test_polygons_are_drawn_with_their_outlines_and_united() -> None:
     np.testing.assert_array_equal(from_polygons(polygons, 12, 10).pixels(), np.asarray(canvas))
 
 
-@pytest.mark.parametrize("polygon", [[(1.0, 1.0)], [], [(1.0, float("nan")), (2.0, 2.0)], [(1e300, 0.0), (2.0, 2.0)]])
+@pytest.mark.parametrize("polygon", [[(1.0, 1.0)], [], [(1.0, float("nan")), (2.0, 2.0)], [(1e300, 0.0), (2.0, 2.0)], [(10**400, 0), (2, 2)]])
 def test_a_polygon_that_is_none_is_refused(polygon: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="polygon"):
         from_polygons([polygon], 10, 10)
