@@ -364,9 +364,15 @@ def _notes(results: Results) -> None:
         typer.echo(
             f"note: {dataset.n_patients} {dataset.unit}; intervals are unreliable under {FEW_CLUSTERS}", err=True
         )
-    if dataset.skipped:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in dataset.skipped.items())
-        typer.echo(f"note: skipped or repaired while reading: {reasons}", err=True)
+    for what, reasons in (("left out", dataset.skipped), ("repaired while reading", dataset.repaired)):
+        if reasons:
+            listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+            typer.echo(f"note: {what}: {listed}", err=True)
+    unmoved = [
+        one.task for one in results.run.scores if one.perturbation and one.subset == "all" and one.n_changed == 0
+    ]
+    for task in dict.fromkeys(unmoved):
+        typer.echo(f"note: {task} changes no instance of this dataset; its deltas say nothing", err=True)
 
 
 def main() -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .cli_options import DataArgs, DataRoot, Json, Name, Quiet, Split, load, pairs, shows_progress
 from .errors import WronglungError
+
+if TYPE_CHECKING:
+    from .inspection import ImageReport
 
 data_app = typer.Typer(help="Look at a dataset before a run.", no_args_is_help=True)
 
@@ -39,7 +42,8 @@ def detect(folder: Annotated[Path, typer.Argument(help="A folder of data, or a f
         for note in one.notes:
             typer.echo(f"  {note}")
         if one.dataset is not None:
-            typer.echo(f"  wronglung data inspect --dataset {one.dataset} --data-root {shlex.quote(str(one.root))}")
+            options = shlex.join(["--dataset", one.dataset, "--data-root", str(one.root), *one.options])
+            typer.echo(f"  wronglung data inspect {options}")
     if not found:
         if not as_json:
             typer.echo(f"nothing known in {folder}; `wronglung list datasets` names what can be read", err=True)
@@ -62,8 +66,10 @@ def inspect(
 
     data = load(dataset, data_root, split, pairs(data_arg, "--data-arg"))
     summary = summarise(data)
+    if as_json and ledger:
+        summary["ledger"] = [asdict(entry) for entry in data.skipped]
     _print(summary, as_json)
-    if ledger:
+    if ledger and not as_json:
         for entry in data.skipped:
             typer.echo(f"{'repaired' if entry.repaired else 'left out'}\t{entry.reason}\t{entry.where}\t{entry.detail}")
     if overlays is not None:
@@ -91,8 +97,10 @@ def validate(
     from .inspection import validate as sum_up
     from .results import write_text
 
+    if ledger is not None and ledger.exists():
+        raise WronglungError(f"{ledger}: exists; give a new file")
     data = read_dataset(dataset, data_root, split=split, **pairs(data_arg, "--data-arg"))
-    report = examine_images(data, decode=True, workers=workers or default_workers(), progress=shows_progress(quiet))
+    report = examine_images(data, workers=workers or default_workers(), progress=shows_progress(quiet))
     summary = sum_up(data, report)
     _print(summary, as_json)
     if ledger is not None:
@@ -111,12 +119,24 @@ def convert(
     split: Split = None,
     to: Annotated[Literal["jsonl", "huggingface"], typer.Option(help="The format to write.")] = "jsonl",
     images: Annotated[
-        Literal["reference", "png", "jpg"],
-        typer.Option(help="jsonl: refer to the images where they are, or copy them."),
-    ] = "reference",
+        Literal["reference", "png", "jpg"] | None,
+        typer.Option(help="jsonl: refer to the images where they are (the default), or copy them as PNG or JPEG."),
+    ] = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a dataset as one instance a line with references to its images, or as a Hugging Face dataset on disk."""
+    if to == "huggingface" and images is not None:
+        raise WronglungError("--images goes with --to jsonl; a Hugging Face dataset holds its images")
+    images = images or "reference"
     data = load(dataset, data_root, split, pairs(data_arg, "--data-arg"))
+    if to == "huggingface" or images != "reference":
+        from .evaluation import default_workers
+        from .inspection import examine_images
+
+        report = examine_images(data, workers=workers or default_workers(), progress=shows_progress(quiet))
+        _note_faults(report)
+        data = replace(data, instances=tuple(one for one in data.instances if one.image_id in report.digests))
     read_with = ""
     if to == "jsonl":
         from .datasets.jsonl_writer import image_root, write_jsonl
@@ -138,7 +158,7 @@ def fingerprint(
     data_root: DataRoot = None,
     data_arg: DataArgs = None,
     split: Split = None,
-    images: Annotated[bool, typer.Option("--images", help="Read every image file, too.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Read and decode every image, too.")] = False,
     workers: Workers = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -157,11 +177,8 @@ def fingerprint(
         from .evaluation import default_workers
         from .inspection import examine_images
 
-        report = examine_images(
-            data, decode=False, workers=workers or default_workers(), progress=shows_progress(quiet)
-        )
-        if report.faults:
-            raise WronglungError(f"image {report.faults[0].where}: {report.faults[0].detail}")
+        report = examine_images(data, workers=workers or default_workers(), progress=shows_progress(quiet))
+        _note_faults(report)
         summary["images"] = fingerprint_images(report.digests)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
@@ -194,7 +211,16 @@ def phantom(
     typer.echo(f"written: {len({one.image_id for one in data.instances})} films in {out}", err=True)
 
 
-def _print(summary: dict[str, dict[str, Any]], as_json: bool) -> None:
+def _note_faults(report: ImageReport) -> None:
+    """Say which images cannot be decoded; raises :class:`WronglungError` where none can."""
+    if not report.digests:
+        raise WronglungError(f"none of the images can be decoded; {report.faults[0].detail}")
+    if report.faults:
+        first = report.faults[0].detail
+        typer.echo(f"note: {len(report.faults)} images left out, they cannot be decoded; first {first}", err=True)
+
+
+def _print(summary: dict[str, Any], as_json: bool) -> None:
     """A summary of counts under titles."""
     if as_json:
         typer.echo(json.dumps(summary, indent=1))

@@ -250,8 +250,13 @@ def _summarise(
         unit=cluster_unit(frame["cluster"]),
         limit=limit,
         subsets={name: None if members is None else len(members & ids) for name, members in subsets.items()},
-        skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
+        skipped=_by_reason(skipped, repaired=False),
+        repaired=_by_reason(skipped, repaired=True),
     )
+
+
+def _by_reason(entries: tuple[Skipped, ...], repaired: bool) -> dict[str, int]:
+    return dict(sorted(Counter(one.reason for one in entries if one.repaired is repaired).items()))
 
 
 def _manifest(runner: Runner, stages: Stages, seed: int, context: Mapping[str, Any], started: float) -> Manifest:

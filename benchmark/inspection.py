@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..tasks.pool import Pool
+from ..tasks.subsets import is_abnormal
 from .errors import WronglungError
 from .instances import Dataset, ImageRef, Skipped, cluster_unit
 from .registry import SUBSETS
@@ -57,7 +58,11 @@ def _published(dataset: Dataset, members: Mapping[str, frozenset[str] | None]) -
     rows = {}
     for one in dataset.published:
         annotated = "" if one.annotated is None else f"{one.annotated:,} annotated, "
-        rows[one.subset] = f"published {one.published:,}; here {annotated}{len(members[one.subset] or ()):,} usable"
+        usable = len(members[one.subset] or ())
+        if one.subset == "abnormal":
+            # By the label of that name, as the published run counted.
+            usable = sum(is_abnormal(instance, "abnormal") for instance in dataset.instances)
+        rows[one.subset] = f"published {one.published:,}; here {annotated}{usable:,} usable"
     return {"beside the published run": rows}
 
 
@@ -73,8 +78,8 @@ class ImageReport:
     faults: tuple[Skipped, ...]
 
 
-def examine_images(dataset: Dataset, *, decode: bool, workers: int, progress: bool = False) -> ImageReport:
-    """Read, and on request decode, every image of the instances, on ``workers`` threads; memory is bounded by their number."""
+def examine_images(dataset: Dataset, *, workers: int, progress: bool = False) -> ImageReport:
+    """Read and decode every image of the instances, on ``workers`` threads; memory is bounded by their number."""
     images = {instance.image_id: instance.image for instance in dataset.instances}
     digests: dict[str, str] = {}
     faults = []
@@ -83,22 +88,21 @@ def examine_images(dataset: Dataset, *, decode: bool, workers: int, progress: bo
         tqdm(total=len(images), unit="image", disable=not progress, leave=False) as bar,
     ):
         waiting = iter(images.values())
-        ahead = deque((one, pool.submit(_examine, one, decode)) for one in islice(waiting, 4 * workers))
+        ahead = deque((one, pool.submit(_examine, one)) for one in islice(waiting, 4 * workers))
         while ahead:
             image, future = ahead.popleft()
             try:
                 digests[image.id] = future.result()
             except OSError as error:
                 faults.append(Skipped("image_unreadable", image.id, str(error)))
-            ahead.extend((one, pool.submit(_examine, one, decode)) for one in islice(waiting, 1))
+            ahead.extend((one, pool.submit(_examine, one)) for one in islice(waiting, 1))
             bar.update()
     return ImageReport(digests, tuple(faults))
 
 
-def _examine(image: ImageRef, decode: bool) -> str:
+def _examine(image: ImageRef) -> str:
     data = image.read()
-    if decode:
-        image.decoded(data)
+    image.decoded(data)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -91,7 +91,9 @@ class DatasetSummary(BaseModel):
     subsets: dict[str, int | None]
     """Instances per subset; null where the dataset cannot say."""
     skipped: dict[str, int]
-    """What the reader left out or repaired, by reason."""
+    """What the reader and the run left out, by reason."""
+    repaired: dict[str, int] = {}
+    """What the reader repaired, by reason."""
 
 
 class Manifest(BaseModel):

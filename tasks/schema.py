@@ -149,7 +149,7 @@ def check_functions(suite: SuiteSpec, where: str) -> None:
 def load_task(name: str) -> TaskSpec:
     """A task by name or by path to a YAML file."""
     path = _find("task", name)
-    return _validate(TaskSpec, _read(path), str(path))
+    return _validate(TaskSpec, read_yaml(path), str(path))
 
 
 def load_suite(name: str) -> SuiteSpec:
@@ -158,7 +158,7 @@ def load_suite(name: str) -> SuiteSpec:
     Raises :class:`WronglungError` citing the file and key of what is wrong.
     """
     path = _find("suite", name)
-    raw = _read(path)
+    raw = read_yaml(path)
     tasks = raw.get("tasks")
     if isinstance(tasks, list):
         folder = path.parent if isinstance(path, Path) else None
@@ -201,10 +201,11 @@ def _find(kind: Literal["task", "suite"], name: str) -> Any:
     raise WronglungError(f"unknown {kind} {name!r}; known: {known}, or a path to a .yaml file")
 
 
-def _read(path: Any) -> dict[str, Any]:
+def read_yaml(path: Any) -> dict[str, Any]:
+    """A YAML file that holds a mapping, without tags and without repeated keys; raises :class:`WronglungError`."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)  # a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise WronglungError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise WronglungError(f"{path}: cannot be read: {error.strerror}") from error

@@ -88,7 +88,7 @@ def test_detect_tells_formats_apart(tmp_path: Path, sketch_file: Path) -> None:
     (tmp_path / "train.csv").write_text("a,b\n")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert detect(tmp_path) == []
-    coco = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+    coco = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"id": 1, "image_id": 1, "caption": "A dog."}], "categories": []}
     (tmp_path / "set.json").write_text(json.dumps(coco))
     assert [one.dataset for one in detect(tmp_path)] == ["coco"]
 

@@ -7,6 +7,7 @@ is generated, not read, gives its root a default, too.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -91,10 +92,12 @@ def load_dataset(
     """
     dataset = read_dataset(name, root, split=split, **arguments)
     if not dataset.instances:
-        reasons = sorted({entry.reason for entry in dataset.skipped if not entry.repaired})
-        why = f" (left out: {', '.join(reasons)})" if reasons else ""
+        dropped = [entry for entry in dataset.skipped if not entry.repaired]
+        counts = sorted(Counter(entry.reason for entry in dropped).items())
+        why = f" (left out: {', '.join(f'{reason} {count}' for reason, count in counts)})" if counts else ""
+        first = f"; first {dropped[0].where}: {dropped[0].detail}" if dropped else ""
         where = "" if root is None else f"{root} "
-        raise WronglungError(f"dataset {name!r}: {where}holds no usable instance{why}")
+        raise WronglungError(f"dataset {name!r}: {where}holds no usable instance{why}{first}")
     return dataset
 
 
@@ -135,6 +138,6 @@ def _reader(name: str) -> tuple[Callable[..., Any], str | None]:
 def _only(dataset: Dataset, split: str) -> Dataset:
     splits = sorted({str(instance.split) for instance in dataset.instances if instance.split is not None})
     if split not in splits:
-        known = f"it has {', '.join(splits)}" if splits else "it has none"
+        known = f"it has {', '.join(splits)}" if splits else "its instances are not divided into splits"
         raise WronglungError(f"dataset {dataset.name!r}: has no split {split!r}; {known}")
     return replace(dataset, instances=tuple(one for one in dataset.instances if one.split == split))

@@ -15,8 +15,12 @@ from .imagenome_silver import find_graphs
 from .mimic_cxr import film_trees, find_films, folders, kind_of_films
 from .tables import first_row
 
+_SEARCHED = 500  # folders of a level that are looked into for an image
 _SNIFFED = 1 << 16  # bytes of a file that are looked at
 _ON_MIMIC = ("imagenome-gold", "imagenome-silver", "ms-cxr")
+_GENERAL = ("coco", "jsonl", "huggingface")
+_READ_BY_FOLDER = ("huggingface", "covid-lungs", "flickr30k-entities")
+_IMAGES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 _TRIED = 20  # files of a folder whose content is looked at for one rule
 
 
@@ -25,7 +29,8 @@ class Detected:
     """A collection, or a part of one.
 
     ``dataset`` is the reader's name, or None for what no reader reads by itself; ``root`` is to be given to it; ``evidence``
-    is the file or folder that told; ``notes`` say what else was found or is missing.
+    is the file or folder that told; ``notes`` say what else was found or is missing, ``options`` what the command line needs
+    besides to read it.
     """
 
     what: str
@@ -34,6 +39,7 @@ class Detected:
     evidence: Path
     notes: tuple[str, ...] = ()
     complete: bool = True
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,8 @@ class _Rule:
     """Whether a file that fits a pattern is what its name says."""
     needs: Callable[[Path, Path], tuple[tuple[str, ...], bool]] = lambda root, folder: ((), True)
     """Notes on the rest, given the root and the folder, and whether nothing is missing."""
+    options: Callable[[Path], tuple[str, ...]] = lambda file: ()
+    """Options that the file needs to be read."""
 
 
 def detect(root: Path) -> list[Detected]:
@@ -58,11 +66,7 @@ def detect(root: Path) -> list[Detected]:
     if not root.exists():
         raise WronglungError(f"{root}: does not exist")
     if root.is_file():
-        return [
-            Detected(rule.what, rule.dataset, root, root)
-            for rule in _RULES
-            if any(root.match(pattern) for pattern in rule.patterns) and rule.holds(root)
-        ]
+        return _detect_file(root)
     found: dict[tuple[str | None, Path], Detected] = {}
     for folder in folders(root):
         names = _entries(folder)
@@ -70,7 +74,8 @@ def detect(root: Path) -> list[Detected]:
             file = _first_match(folder, names, rule)
             if file is not None and (rule.dataset, folder) not in found:
                 notes, complete = rule.needs(root, folder)
-                found[rule.dataset, folder] = Detected(rule.what, rule.dataset, folder, file, notes, complete)
+                one = Detected(rule.what, rule.dataset, folder, file, notes, complete, rule.options(file))
+                found[rule.dataset, folder] = one
     listed = list(found.values())
     if not any(one.dataset in _ON_MIMIC for one in listed):
         for tree in film_trees([root]):
@@ -79,6 +84,19 @@ def detect(root: Path) -> list[Detected]:
                 note = f"annotations are missing: {', '.join(_ON_MIMIC)} read these films"
                 listed.append(Detected(f"films of {kind}", None, root, tree.files, (note,), complete=False))
     return [one for one in listed if not _is_part_of_another(one, listed)]
+
+
+def _detect_file(file: Path) -> list[Detected]:
+    """What a file is; its reader is given the file, or the folder above where the file lies in one of the collection."""
+    found = []
+    for rule in _RULES:
+        pattern = next((one for one in rule.patterns if file.match(one)), None)
+        if pattern is not None and rule.holds(file):
+            above = file.parents[pattern.count("/")]
+            root = above if "/" in pattern or rule.dataset in _READ_BY_FOLDER else file
+            notes, complete = rule.needs(above, above)
+            found.append(Detected(rule.what, rule.dataset, root, file, notes, complete, rule.options(file)))
+    return [one for one in found if not _is_part_of_another(one, found)]
 
 
 def _first_match(folder: Path, names: Sequence[str], rule: _Rule) -> Path | None:
@@ -92,7 +110,7 @@ def _first_match(folder: Path, names: Sequence[str], rule: _Rule) -> Path | None
 
 def _fitting(folder: Path, names: Sequence[str], pattern: str) -> Iterator[Path]:
     first, _, rest = pattern.partition("/")
-    for name in fnmatch.filter(names, first):
+    for name in reversed(fnmatch.filter(names, first)):  # the newest version first
         if not rest:
             yield folder / name
         else:
@@ -107,12 +125,18 @@ def _entries(folder: Path) -> list[str]:
         return []
 
 
-def _is_part_of_another(one: Detected, listed: list[Detected]) -> bool:
-    """A general format (JSON, a table) inside a collection that has a reader of its own."""
-    general = ("coco", "jsonl", "huggingface")
-    return one.dataset in general and any(
-        other.dataset not in (*general, None) and one.root.is_relative_to(other.root) for other in listed
+def _is_part_of_another(one: Detected, listed: Sequence[Detected]) -> bool:
+    """A general format (JSON, tables) inside a collection that has a reader of its own, or inside one with a mapping."""
+    special = (other for other in listed if other.dataset not in (*_GENERAL, None))
+    mapped = (other for other in listed if other.dataset == "huggingface" and other.complete)
+    around = special if one.dataset in ("coco", "jsonl") or one.complete else (*special, *mapped)
+    return one.dataset in _GENERAL and any(
+        _top(one).is_relative_to(_top(other)) for other in around if other is not one
     )
+
+
+def _top(one: Detected) -> Path:
+    return one.root.parent if one.root.is_file() else one.root
 
 
 def _start(file: Path) -> str:
@@ -157,8 +181,14 @@ def _is_instance_line(file: Path) -> bool:
 
 
 def _is_coco(file: Path) -> bool:
-    start = _start(file)
-    return '"images"' in start and ('"annotations"' in start or '"categories"' in start) and '"file_name"' in start
+    """COCO's layout with captions, without which there is no sentence; they may come late in the file."""
+    if '"images"' not in (start := _start(file)) or '"file_name"' not in start:
+        return False
+    try:
+        with file.open("rb") as stream:
+            return any(b'"caption"' in block for block in iter(lambda: stream.read(1 << 24), b""))
+    except OSError:
+        return False
 
 
 def _mimic_films(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
@@ -184,15 +214,59 @@ def _graphs_and_films(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
     return notes, complete
 
 
-def _has(*names: str) -> Callable[[Path, Path], tuple[tuple[str, ...], bool]]:
-    """One of these folders or files should lie beside the evidence (patterns relative to the folder)."""
+def _images(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
+    """Images should lie somewhere below the folder or beside it."""
+    if any(_holds_image(place) for place in dict.fromkeys((folder, folder.parent))):
+        return (), True
+    return (f"no image found in {folder} or beside it; give their folder with --data-arg images=",), False
+
+
+def _holds_image(place: Path, depth: int = 5) -> bool:
+    level = [place]
+    for _ in range(depth):
+        below: list[Path] = []
+        for folder in level:
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if entry.name.lower().endswith(_IMAGES):
+                            return True
+                        if entry.is_dir() and len(below) < _SEARCHED:
+                            below.append(folder / entry.name)
+            except OSError:
+                continue
+        level = below
+    return False
+
+
+def _needs_files(*names: str) -> Callable[[Path, Path], tuple[tuple[str, ...], bool]]:
+    """These files or folders beside the evidence, and images."""
 
     def needs(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
-        if any(any(folder.glob(name)) for name in names):
-            return (), True
-        return (f"no images at {' or '.join(names)}; give their folder with --data-arg images=",), False
+        notes, complete = _images(root, folder)
+        lacking = tuple(f"no {name} in {folder}" for name in names if not any(folder.glob(name)))
+        return (*lacking, *notes), complete and not lacking
 
     return needs
+
+
+def _mapping(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
+    if (folder / "mapping.yaml").is_file():
+        return (), True
+    return ("needs a mapping.yaml that names the columns; `wronglung show huggingface` describes it",), False
+
+
+def _is_no_run(file: Path) -> bool:
+    return not (file.parent / "results.json").is_file()
+
+
+def _variant(file: Path) -> tuple[str, ...]:
+    return () if file.parent.name not in ("refcoco+", "refcocog") else ("--data-arg", f"variant={file.parent.name}")
+
+
+def _split(*names: str) -> Callable[[Path], tuple[str, ...]]:
+    """The split that a file is of, where that is not the reader's own choice."""
+    return lambda file: next((("--split", name) for name in names if f"_{name}." in file.name), ())
 
 
 _RULES = (
@@ -204,29 +278,60 @@ _RULES = (
     ),
     _Rule("Chest ImaGenome, silver", "imagenome-silver", ("silver_dataset/splits/test.csv*",), needs=_graphs_and_films),
     _Rule("MS-CXR", "ms-cxr", ("MS_CXR_Local_Alignment_v*.csv", "MS_CXR_Local_Alignment_v*.json"), needs=_mimic_films),
-    _Rule("PadChest-GR", "padchest-gr", ("grounded_reports_*.json",), needs=_has("PadChest_GR", "*.png", "*/*.png")),
-    _Rule("VinDr-CXR", "vindr-cxr", ("annotations/annotations_test.csv*", "annotations/annotations_train.csv*")),
+    _Rule("PadChest-GR", "padchest-gr", ("grounded_reports_*.json",), needs=_images),
     _Rule(
-        "VinBigData", "vinbigdata", ("train.csv*",), _columns("image_id", "class_name", "class_id", "rad_id", "x_min")
+        "VinDr-CXR",
+        "vindr-cxr",
+        ("annotations/annotations_test.csv*", "annotations/annotations_train.csv*"),
+        needs=_images,
+        options=_split("train"),
     ),
-    _Rule("RSNA pneumonia", "rsna-pneumonia", ("stage_2_train_labels.csv*",)),
-    _Rule("NIH ChestX-ray14 boxes", "nih-chestxray14", ("BBox_List_2017*.csv*",)),
-    _Rule("SIIM-ACR pneumothorax", "siim-acr", ("*train*.csv*",), _columns("ImageId", "EncodedPixels")),
-    _Rule("CheXlocalize", "chexlocalize", ("gt_segmentations_*.json", "gt_annotations_*.json")),
-    _Rule("COVID-19 lung boxes", "covid-lungs", ("annotations/annotations.json",), _has_notes),
-    _Rule("Flickr30k Entities", "flickr30k-entities", ("Sentences/*.txt",), _mentions("[/EN#")),
-    _Rule("RefCOCO", "refcoco", ("refs(*).p", "refcoco*/refs(*).p")),
-    _Rule("Visual Genome regions", "visual-genome", ("region_descriptions.json*",)),
+    _Rule(
+        "VinBigData",
+        "vinbigdata",
+        ("train.csv*",),
+        _columns("image_id", "class_name", "class_id", "rad_id", "x_min"),
+        needs=_images,
+    ),
+    _Rule("RSNA pneumonia", "rsna-pneumonia", ("stage_2_train_labels.csv*",), needs=_images),
+    _Rule("NIH ChestX-ray14 boxes", "nih-chestxray14", ("BBox_List_2017*.csv*",), needs=_images),
+    _Rule("SIIM-ACR pneumothorax", "siim-acr", ("*train*.csv*",), _columns("ImageId", "EncodedPixels"), needs=_images),
+    _Rule(
+        "CheXlocalize",
+        "chexlocalize",
+        (
+            "gt_segmentations_test.json",
+            "gt_annotations_test.json",
+            "gt_segmentations_val.json",
+            "gt_annotations_val.json",
+        ),
+        needs=_images,
+        options=_split("val"),
+    ),
+    _Rule(
+        "COVID-19 lung boxes",
+        "covid-lungs",
+        ("annotations/annotations.json",),
+        _has_notes,
+        needs=_needs_files("images", "metadata.csv"),
+    ),
+    _Rule(
+        "Flickr30k Entities",
+        "flickr30k-entities",
+        ("Sentences/*.txt",),
+        _mentions("[/EN#"),
+        needs=_needs_files("Annotations"),
+    ),
+    _Rule("RefCOCO", "refcoco", ("refs(*).p",), needs=_needs_files("instances.json"), options=_variant),
+    _Rule("Visual Genome regions", "visual-genome", ("region_descriptions.json",), needs=_images),
     _Rule("instances, one a line", "jsonl", ("*.jsonl",), _is_instance_line),
-    _Rule("COCO-style JSON", "coco", ("*.json", "annotations/*.json"), _is_coco),
+    _Rule("COCO-style JSON with captions", "coco", ("*.json", "annotations/*.json"), _is_coco),
     _Rule("Hugging Face dataset with a mapping", "huggingface", ("mapping.yaml",)),
     _Rule(
         "Hugging Face dataset",
         "huggingface",
         ("dataset_info.json", "dataset_dict.json", "*.parquet"),
-        needs=lambda root, folder: (
-            (() if (folder / "mapping.yaml").exists() else ("needs a mapping.yaml that names the columns",)),
-            (folder / "mapping.yaml").exists(),
-        ),
+        _is_no_run,
+        needs=_mapping,
     ),
 )

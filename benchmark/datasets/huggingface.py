@@ -48,17 +48,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from ..errors import WronglungError
+from ...tasks.schema import read_yaml
+from ..errors import WronglungError, explain
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from ..masks import Mask, from_coco
 from .coordinates import corners_of_xywh
 from .huggingface_columns import Columns, Row, as_text, read_columns
 from .huggingface_files import CellImage, DataFile, find_files
 from .jsonl import FindingLine, first_fault
-from .rules import Ledger, check_box, image_ids, mask_box, open_image, read_text, same_shape
+from .rules import Ledger, check_box, image_ids, mask_box, open_image, same_shape
 
 Size = tuple[int, int]
 
@@ -111,6 +111,8 @@ def _locate(root: Path, mapping: Path | None) -> tuple[Path, Columns, Path, list
                 ".parquet and .arrow files in it and below"
             )
     else:
+        if root.suffix in (".parquet", ".arrow"):
+            raise WronglungError(f"{root}: give the folder that holds it, and a mapping.yaml in it")
         if mapping is not None:
             raise WronglungError(f"{root}: is not a folder; mapping goes with a folder of data")
         file = root
@@ -127,13 +129,11 @@ def _locate(root: Path, mapping: Path | None) -> tuple[Path, Columns, Path, list
 
 
 def _parse(file: Path) -> Columns:
-    text = read_text(file)
+    content = read_yaml(file)
     try:
-        return Columns.model_validate(yaml.safe_load(text))
+        return Columns.model_validate(content)
     except ValidationError as error:
-        raise WronglungError(f"{file}: {first_fault(error, 'the mapping')}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise WronglungError(f"{file}: not valid YAML ({' '.join(str(error).split())[:200]})") from error
+        raise WronglungError(f"{file}: {explain(error)}") from error
 
 
 def _from_hub(name: str, file: Path) -> list[DataFile]:

@@ -12,7 +12,7 @@ from typing import cast
 from ..errors import WronglungError
 from ..instances import Box, Finding, ImageRef, Instance
 from .coordinates import Corners
-from .mimic_cxr import Size, folders, neighbours
+from .mimic_cxr import Size, film_trees, folders, neighbours
 from .region_boxes import RegionBoxes
 from .rules import Ledger, check_box, is_inside
 
@@ -105,12 +105,13 @@ def _sentence_number(sentence_id: str) -> float:
 
 
 def find_release(root: Path, content: str) -> Path:
-    """The folder of Chest ImaGenome that holds ``content``, in root or beside it."""
+    """The folder of Chest ImaGenome that holds ``content``, in root, or beside it where root is that of the films."""
     start = root if root.is_dir() else root.parent
     if start.name in ("gold_dataset", "silver_dataset"):
         start = start.parent
     releases = []
-    for place in chain((start,), neighbours(start, "imagenome")):
+    beside = neighbours(start, "imagenome") if film_trees([start]) else ()
+    for place in chain((start,), beside):
         for folder in folders(place):
             if (folder / "gold_dataset").is_dir() or (folder / "silver_dataset").is_dir():
                 if any((folder / f"{content}{suffix}").exists() for suffix in ("", ".gz")):
@@ -120,7 +121,7 @@ def find_release(root: Path, content: str) -> Path:
         raise WronglungError(f"{releases[0]}: is Chest ImaGenome, but has no {content}")
     raise WronglungError(
         f"{root}: no Chest ImaGenome found; looked for a folder with gold_dataset or silver_dataset in this folder, in the "
-        "folders below, and beside it in folders named like chest-imagenome; give the folder that holds chest-imagenome and "
+        "folders below, and beside films in folders named like chest-imagenome; give the folder that holds chest-imagenome and "
         "mimic-cxr-jpg"
     )
 

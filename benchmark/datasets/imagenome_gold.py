@@ -88,7 +88,7 @@ def gold_regions(release: Path, films: Mapping[str, Film]) -> dict[str, list[tup
     known: dict[str, list[tuple[str, Corners]]] = {}
     if file.exists():
         columns = ("image_id", "bbox_name", "original_x1", "original_y1", "original_x2", "original_y2")
-        for _, (image, region, *texts) in read_table(file, columns):
+        for _, (image, region, *texts) in read_table(file, columns, has_text=False):
             if (image_id := bare_id(image)) in films and region:
                 known.setdefault(image_id, []).append((region, parse_coordinates(f"[{','.join(texts)}]")))
     return known
@@ -128,7 +128,9 @@ def scaling_factors(release: Path) -> dict[str, Scaling]:
     if not file.exists():
         return {}
     found = {}
-    for line, (image, *texts) in read_table(file, ("image_id", "ratio", "left", "right", "top", "bottom")):
+    for line, (image, *texts) in read_table(
+        file, ("image_id", "ratio", "left", "right", "top", "bottom"), has_text=False
+    ):
         try:
             ratio, *padding = map(float, texts)
             left, right, top, bottom = map(round, padding)

@@ -23,12 +23,17 @@ _GRAPHS = "silver_dataset/scene_graph"
 
 def silver_films(release: Path, split: SilverSplit, ledger: Ledger) -> dict[str, tuple[Film, str]]:
     """The films of a split by image id, each with the split's name."""
-    avoided = {bare_id(name) for _, (name,) in read_table(_split_file(release, "images_to_avoid"), ("dicom_id",))}
+    avoided = {
+        bare_id(name)
+        for _, (name,) in read_table(_split_file(release, "images_to_avoid"), ("dicom_id",), has_text=False)
+    }
     films: dict[str, tuple[Film, str]] = {}
     for name in ("train", "valid", "test") if split == "all" else (split,):
         file = _split_file(release, name)
         columns = ("dicom_id", "study_id", "subject_id")
-        for line, (dicom, study, patient, view) in read_table(file, columns, optional=("ViewPosition",)):
+        for line, (dicom, study, patient, view) in read_table(
+            file, columns, optional=("ViewPosition",), has_text=False
+        ):
             where, image_id = f"{file.name}:{line}", bare_id(dicom)
             if not (dicom and study.strip() and patient.strip()):
                 raise WronglungError(f"{file}:{line}: dicom_id, study_id or subject_id is empty")

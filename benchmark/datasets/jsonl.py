@@ -115,7 +115,9 @@ def read(path: Path, *, images: Path | None = None) -> Dataset:
         if line.regions is not None:
             known.update(dict.fromkeys(_boxes(line.regions, image, f"{line.id} (regions)", ledger)))
         known.update(dict.fromkeys(box for box in boxes if box.name))
-        if boxes:
+        if not line.sentence.strip():
+            ledger.drop("sentence_missing", line.id)
+        elif boxes:
             instances.append(
                 Instance(
                     line.id,
@@ -186,7 +188,6 @@ def _check_agreement(file: Path, lines: list[tuple[int, Line]]) -> None:
         facts: list[tuple[str, str, str, object]] = [
             ("image", line.image, "study_id", line.study_id),
             ("image", line.image, "patient_id", line.patient_id),
-            ("image", line.image, "split", line.split),
             ("image", line.image, "image_id", line.image_id),
         ]
         if line.study_id is not None:

@@ -54,7 +54,9 @@ def image_root(dataset: Dataset) -> Path:
     refs = {instance.image.path: instance.image for instance in dataset.instances}
     inside = next((ref for ref in refs.values() if type(ref) is not ImageRef), None)
     if inside is not None:
-        raise WronglungError(f"image {inside.id}: is no file that could be referred to; have the images copied")
+        raise WronglungError(
+            f"image {inside.id}: is no file that could be referred to; have the images copied (--images png)"
+        )
     return Path(os.path.commonpath([path.parent for path in refs]))
 
 

@@ -33,7 +33,7 @@ _SEPARATOR = re.compile(r"[/\\\0]")
 _PATIENT_GROUP, _PATIENT, _STUDY = re.compile(r"p\d\d"), re.compile(r"p\d+"), re.compile(r"s\d+")
 # Folders of a release that are large and hold no release.
 _LEAVES = re.compile(r"p\d\d.*|scene_graph|gold_dataset|silver_dataset|\..*")
-_MAX_FOLDERS = 2000
+_MAX_FOLDERS = 20_000
 _MANY = 200  # folders in a folder
 _STUDIES = 20  # looked into, to tell films from reports
 
@@ -166,10 +166,8 @@ def folders(start: Path, depth: int = 5) -> Iterator[Path]:
                 continue
             if len(names) > _MANY:
                 continue
-            below += [folder / name for name in names]
-            seen += len(names)
-            if seen > _MAX_FOLDERS:
-                return
+            below += [folder / name for name in names[: _MAX_FOLDERS - seen]]
+            seen = min(_MAX_FOLDERS, seen + len(names))
         level = below
 
 
@@ -195,7 +193,7 @@ def frame_sizes(tree: FilmTree, wanted: Collection[str], ledger: Ledger) -> Mapp
         )
         return {}
     sizes: dict[str, Size] = {}
-    for _, (name, columns, rows) in read_table(file, ("dicom_id", "Columns", "Rows")):
+    for _, (name, columns, rows) in read_table(file, ("dicom_id", "Columns", "Rows"), has_text=False):
         image_id = bare_id(name)
         if image_id in wanted and (size := _size(columns, rows)) is not None:
             sizes.setdefault(image_id, size)
@@ -218,7 +216,7 @@ def official_splits(tree: FilmTree, wanted: Collection[str]) -> Mapping[str, str
     file = tree.table("split")
     if file is None:
         return None
-    rows = read_table(file, ("dicom_id", "split"))
+    rows = read_table(file, ("dicom_id", "split"), has_text=False)
     return {image_id: split for _, (name, split) in rows if (image_id := bare_id(name)) in wanted}
 
 

@@ -32,7 +32,7 @@ from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .coco import read_model
 from .coordinates import Corners, corners_of_xywh, parse_coordinates
-from .mimic_cxr import Size, find_films, folders, neighbours, whole_number
+from .mimic_cxr import Size, film_trees, find_films, folders, neighbours, whole_number
 from .rules import Ledger, bare_id, check_box
 from .tables import read_table
 
@@ -129,17 +129,17 @@ def read(root: Path, *, images: Path | None = None) -> Dataset:
 
 
 def _find(root: Path) -> Path:
-    """The newest file of the release in root or beside it, or root itself where it is a file."""
+    """The newest file of the release in root, beside it where it is that of the films, or root itself where it is a file."""
     if root.is_file():
         return root
-    for place in chain((root,), neighbours(root, "ms-cxr")):
+    for place in chain((root,), neighbours(root, "ms-cxr") if film_trees([root]) else ()):
         found = [file for folder in folders(place) for file in sorted(folder.glob("MS_CXR_Local_Alignment_v*"))]
         matches = [(match, file) for file in found if (match := _NAME.fullmatch(file.name)) is not None]
         if matches:
             return max(matches, key=lambda one: _rank(one[0]))[1]
     raise WronglungError(
         f"{root}: no MS-CXR found; looked for MS_CXR_Local_Alignment_v*.csv or .json in this folder, in the folders below, and "
-        "beside it in folders named like ms-cxr; give the folder that holds ms-cxr and mimic-cxr-jpg, or the file itself"
+        "beside films in folders named like ms-cxr; give the folder that holds ms-cxr and mimic-cxr-jpg, or the file itself"
     )
 
 

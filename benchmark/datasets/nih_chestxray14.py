@@ -105,7 +105,7 @@ def _rows(file: Path) -> Iterator[tuple[int, Sequence[str]]]:
     The header names the last four columns "Bbox [x,y,w,h]", whose commas make it longer than the rows, so columns are told
     by their place. Blank cells may follow.
     """
-    rows = read_rows(file)
+    rows = read_rows(file, has_text=False)
     _, header = next(rows, (0, []))
     if tuple(name.strip() for name in header[:2]) != _COLUMNS or len(header) < _CELLS:
         raise WronglungError(f"{file}: the first row must be Image Index,Finding Label,Bbox [x,y,w,h]")

@@ -100,7 +100,9 @@ def _films(file: Path, ledger: Ledger) -> dict[str, Film]:
     """The films with a box by id, equal rows once."""
     films: dict[str, Film] = {}
     clear: dict[str, None] = {}
-    for line, (name, *numbers, target) in read_table(file, ("patientId", "x", "y", "width", "height", "Target")):
+    for line, (name, *numbers, target) in read_table(
+        file, ("patientId", "x", "y", "width", "height", "Target"), has_text=False
+    ):
         where, image_id = f"{file.name}:{line}", bare_id(name)
         shown = whole_number(target)
         if not image_id.strip():

@@ -7,7 +7,6 @@ lacks an image or holds a broken box is not: it goes to the ledger, and the run 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -54,6 +53,7 @@ Reason = Literal[
 """Why something was left out or repaired."""
 
 _MAX_JSON_BYTES = 1 << 30
+_LARGEST = 1e300  # a coordinate beyond it is no number; whole numbers in JSON have no end
 _PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*")  # most paths; no part of it can lead upwards
 _IMAGE_SUFFIXES = (".dcm", ".dicom", ".jpg", ".jpeg", ".png")
 _UPPER_SUFFIXES = tuple(suffix.upper() for suffix in _IMAGE_SUFFIXES)
@@ -108,30 +108,30 @@ def check_box(
     if corners is not None and (frame is None or frame == size) and is_inside(corners, size):
         x1, y1, x2, y2 = corners
         return Box(name, float(x1), float(y1), float(x2), float(y2), mask=mask)
-    if corners is None or len(corners) != 4:
-        ledger.drop("box_missing", where, f"{name}: {_shown(corners)}")
-        return None
-    numbers = [float(corner) for corner in corners if corner is not None and math.isfinite(corner)]
-    if len(numbers) != 4:
-        ledger.drop("box_missing", where, f"{name}: {_shown(corners)}")
+    shown = f"{name}: {_shown(corners)}" if name else _shown(corners)
+    numbers = [float(one) for one in corners or () if one is not None and abs(one) <= _LARGEST]
+    if len(numbers) != 4 or len(corners or ()) != 4:
+        ledger.drop("box_missing", where, shown)
         return None
     x1, y1, x2, y2 = numbers
     if x1 == x2 or y1 == y2:
-        ledger.drop("box_degenerate", where, f"{name}: {_shown(corners)}")
+        ledger.drop("box_degenerate", where, shown)
         return None
     if x1 > x2 or y1 > y2:
         x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-        ledger.repair("box_flipped", where, f"{name}: {_shown(corners)}")
+        ledger.repair("box_flipped", where, shown)
     width, height = size
-    if frame is not None and frame != size:
-        x1, x2 = x1 * width / frame[0], x2 * width / frame[0]
-        y1, y2 = y1 * height / frame[1], y2 * height / frame[1]
+    stored = frame or size
+    shown = f"{shown} on {stored[0]} × {stored[1]}" + (" pixels" if stored != (1, 1) else "")
+    if stored != size:
+        x1, x2 = x1 * width / stored[0], x2 * width / stored[0]
+        y1, y2 = y1 * height / stored[1], y2 * height / stored[1]
     if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
         x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
         if not (x1 < x2 and y1 < y2):
-            ledger.drop("box_outside_image", where, f"{name}: {_shown(corners)} on {width} × {height} pixels")
+            ledger.drop("box_outside_image", where, shown)
             return None
-        ledger.repair("box_clipped", where, f"{name}: {_shown(corners)} on {width} × {height} pixels")
+        ledger.repair("box_clipped", where, shown)
     return Box(name, x1, y1, x2, y2, mask=mask)
 
 

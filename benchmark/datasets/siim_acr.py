@@ -93,7 +93,7 @@ def _masks(file: Path, ledger: Ledger) -> dict[str, list[tuple[str, Mask]]]:
 
 def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
     """Line, name and encoded mask, which is published with a blank before it."""
-    for line, (name, encoded) in read_table(file, ("ImageId", "EncodedPixels")):
+    for line, (name, encoded) in read_table(file, ("ImageId", "EncodedPixels"), has_text=False):
         yield line, name.strip(), encoded.strip()
 
 

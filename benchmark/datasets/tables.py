@@ -16,12 +16,13 @@ from ..errors import WronglungError
 
 _MAX_LINE = 16 << 20  # characters; an unclosed quote or a bomb ends here, not in all memory
 _MAX_TABLE = 4 << 30  # characters; no table of the collections comes near it, a bomb does
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def read_table(
-    file: Path, columns: Sequence[str], *, optional: Sequence[str] = (), delimiter: str = ","
+    file: Path, columns: Sequence[str], *, optional: Sequence[str] = (), delimiter: str = ",", has_text: bool = True
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The rows of a table, one at a time: the line number and the cells of ``columns``, then of ``optional`` ones.
 
@@ -29,10 +30,13 @@ def read_table(
     columns are ignored. The first row names the columns; blanks around a name do not count. UTF-8 with or without a byte
     order mark, any line ends; whether the file is gzipped, or a zip archive of one table, is told from its content.
 
+    A table without free text (``has_text=False``) has one row a line: a quote that is opened by mistake is then an error where
+    it stands, instead of swallowing the rows up to the next one.
+
     Raises :class:`WronglungError`, with file and line, for a missing column, a row of another length, a NUL byte, a cell
     or line of more than 16 MiB, and a file that cannot be read.
     """
-    rows = read_rows(file, delimiter=delimiter)
+    rows = read_rows(file, delimiter=delimiter, has_text=has_text)
     header = next(rows, None)
     if header is None:
         raise WronglungError(f"{file}: is empty; its first row must name the columns")
@@ -44,7 +48,7 @@ def read_table(
         yield line, tuple("" if at is None else row[at] for at in places)
 
 
-def read_rows(file: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+def read_rows(file: Path, *, delimiter: str = ",", has_text: bool = True) -> Iterator[tuple[int, list[str]]]:
     """All rows of a table that are not blank, one at a time: the line number and the cells, as many as there are.
 
     For tables whose first row does not name the columns properly; as :func:`read_table` otherwise.
@@ -56,6 +60,9 @@ def read_rows(file: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[s
         try:
             last = list[str]()
             while (row := _next(reader, file, limit)) is not None:
+                if len(own) > 1 and not has_text:
+                    first = reader.line_num - len(own) + 1
+                    raise WronglungError(f"{file}:{first}: a quote is opened here and not closed on the line")
                 if row:
                     yield reader.line_num, row
                 last, own[:] = own[:], []
@@ -92,6 +99,9 @@ def _next(reader: Iterator[list[str]], file: Path, limit: int) -> list[str] | No
 def _places(header: Sequence[str], columns: Sequence[str], optional: Sequence[str], file: Path) -> list[int | None]:
     lacking = [name for name in columns if name not in header]
     if lacking:
+        other = next((one for one in (";", "\t", ",") if len(header) == 1 and one in header[0]), None)
+        if other is not None:
+            raise WronglungError(f"{file}: its columns are separated by {other!r}; save it as the collection has it")
         shown = ", ".join(name or "(unnamed)" for name in header)
         raise WronglungError(f"{file}: no column {' and no column '.join(lacking)}; the first row names {shown[:500]}")
     for name in (*columns, *optional):
@@ -106,6 +116,8 @@ def _open(file: Path) -> IO[str]:
             raise WronglungError(f"{file}: is not a regular file")
         with file.open("rb") as start:
             magic = start.read(4)
+        if magic[:2] in _UTF_16:
+            raise WronglungError(f"{file}: is UTF-16; save the table as UTF-8")
         if magic in _ZIP_MAGIC:
             raw = _unzip(file)
         else:

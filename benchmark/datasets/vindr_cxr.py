@@ -193,7 +193,7 @@ def _films(source: _Source, ledger: Ledger) -> dict[str, dict[str, _Marked]]:
     file, without = source.file, 0
     readers: set[str] = set()
     columns = ("image_id", "class_name", *_CORNERS)
-    for line, (name, label, *cells) in read_table(file, columns, optional=_READERS):
+    for line, (name, label, *cells) in read_table(file, columns, optional=_READERS, has_text=False):
         reader = "".join(cells[len(_CORNERS) :]).strip()
         if source.has_readers and not reader:
             raise WronglungError(f"{file}:{line}: rad_id is empty, or there is no such column")
@@ -254,7 +254,7 @@ def _frames(source: _Source, folder: Path, sizes: Sizes | None) -> dict[str, _Si
             "size, or give the DICOM films"
         )
     frames: dict[str, _Size] = {}
-    for _, (image_id, *texts) in read_table(file, ("image_id", "dim0", "dim1")):
+    for _, (image_id, *texts) in read_table(file, ("image_id", "dim0", "dim1"), has_text=False):
         height, width = map(whole_number, texts)
         if all(one.isascii() and one.isdecimal() and len(one) <= _MAX_DIGITS for one in (height, width)):
             frames.setdefault(bare_id(image_id.strip()), (int(width), int(height)))
