@@ -14,18 +14,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+# Odd metadata and large films are no reason to warn: what matters is refused as an error. Filters are the process's, so they are
+# set once; in the threads that decode they would undo each other.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\..*")
+warnings.filterwarnings("ignore", module=r"pydicom\..*")
+
 Size = tuple[int, int]
 
+_ORIENTATION = 0x112
 MAX_PIXELS = 2 * 89_478_485
 """Twice Pillow's limit for a warning, which is where Pillow refuses."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_FAULTS = (OSError, UnidentifiedImageError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError)
+_FAULTS = (
+    OSError,
+    UnidentifiedImageError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 
 
 def image_size(path: Path) -> Size:
@@ -46,11 +63,8 @@ def size_of(stream: Any, suffix: str = "") -> Size:
     if suffix.lower() in _DICOM_SUFFIXES or _is_dicom(stream):
         return _dicom_size(_read_dicom(stream, header_only=True))
     try:
-        with warnings.catch_warnings():
-            # A large film is no reason to warn; one beyond twice the limit is refused as an error below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(stream, formats=FORMATS) as image:
-                return image.size
+        with Image.open(stream, formats=FORMATS) as image:
+            return _stored_size(image)
     except _FAULTS as error:
         raise OSError(_in_words(error)) from error
 
@@ -68,15 +82,23 @@ def decode(data: bytes, suffix: str = "", *, at_least: int | None = None) -> Ima
     if suffix.lower() in _DICOM_SUFFIXES or _is_dicom(stream):
         return dicom_pixels(_read_dicom(stream))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata that are not used, and about size, as above
-            image = Image.open(stream, formats=FORMATS)
-            if at_least is not None:
-                _reduce(image, at_least)
-            image.load()
-            return _eight_bits(image)
+        image = Image.open(stream, formats=FORMATS)
+        if isinstance(image, TiffImageFile):
+            # Pillow turns TIFF files, and no others, by their orientation when it loads them.
+            image.getexif()[_ORIENTATION] = 1
+            image._size = image._tile_size
+        if at_least is not None:
+            _reduce(image, at_least)
+        image.load()
+        return _eight_bits(image)
     except _FAULTS as error:
         raise OSError(_in_words(error)) from error
+
+
+def _stored_size(image: Image.Image) -> Size:
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2[256]), int(image.tag_v2[257])
+    return image.size
 
 
 def _is_dicom(stream: Any) -> bool:
@@ -121,24 +143,22 @@ def dicom_pixels(film: Dataset) -> Image.Image:
 
     _dicom_size(film)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _drop_unusable(film)
-            values = film.pixel_array
-            interpretation = str(film.get("PhotometricInterpretation", ""))
-            if not interpretation.startswith(("MONOCHROME1", "MONOCHROME2", "RGB", "YBR")):
-                raise ValueError(f"photometric interpretation {interpretation!r}")
-            if values.ndim == 3:
-                if interpretation.startswith("YBR"):
-                    values = convert_color_space(values, interpretation, "RGB")
-                return Image.fromarray(_eight_bit_colour(values, int(film.BitsStored)))
-            if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
-                raise ValueError(f"values of type {values.dtype}, not integers of at most 16 bits")
-            low = int(values.min())
-            table = _levels(film, values, np.arange(low, int(values.max()) + 1).astype(values.dtype))
-            if interpretation == "MONOCHROME1":
-                table = 255 - table
-            return Image.fromarray(np.take(table, np.subtract(values, low, dtype=np.int32) if low else values))
+        _drop_unusable(film)
+        values = film.pixel_array
+        interpretation = str(film.get("PhotometricInterpretation", ""))
+        if not interpretation.startswith(("MONOCHROME1", "MONOCHROME2", "RGB", "YBR")):
+            raise ValueError(f"photometric interpretation {interpretation!r}")
+        if values.ndim == 3:
+            if interpretation.startswith("YBR"):
+                values = convert_color_space(values, interpretation, "RGB")
+            return Image.fromarray(_eight_bit_colour(values, int(film.BitsStored)))
+        if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+            raise ValueError(f"values of type {values.dtype}, not integers of at most 16 bits")
+        low = int(values.min())
+        table = _levels(film, values, np.arange(low, int(values.max()) + 1).astype(values.dtype))
+        if interpretation == "MONOCHROME1":
+            table = 255 - table
+        return Image.fromarray(np.take(table, np.subtract(values, low, dtype=np.int32) if low else values))
     except Exception as error:
         # pydicom raises whatever a damaged element leads to; its longer messages list the plug-ins that it tried.
         raise OSError(f"DICOM film: {' '.join(_in_words(error).split())[:300]}") from error
@@ -208,13 +228,11 @@ def _read_dicom(stream: Any, *, header_only: bool = False) -> Dataset:
     except ImportError as error:
         raise OSError('is a DICOM film, which needs pydicom: pip install "wronglung[dicom]"') from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            read_preamble(stream, False)
-            if str(_read_file_meta_info(stream).get("TransferSyntaxUID", "")) == _DEFLATED:
-                raise ValueError("is deflated, which is not read; store it in another transfer syntax")
-            stream.seek(0)
-            return dcmread(stream, stop_before_pixels=header_only)
+        read_preamble(stream, False)
+        if str(_read_file_meta_info(stream).get("TransferSyntaxUID", "")) == _DEFLATED:
+            raise ValueError("is deflated, which is not read; store it in another transfer syntax")
+        stream.seek(0)
+        return dcmread(stream, stop_before_pixels=header_only)
     except Exception as error:
         raise OSError(f"DICOM film: {' '.join(_in_words(error).split())[:300]}") from error
 

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.bool_]
+Corners = npt.NDArray[np.float64]
 
-MAX_PIXELS = 1 << 28
+MAX_PIXELS = 1 << 27
+_CACHED = 1 << 24  # pixels of a mask that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,12 @@ class Mask:
 
     def pixels(self) -> Pixels:
         """The mask as bool [height, width]; read-only, as it may be shared."""
-        return _pixels(self)
+        return _cached(self) if self.width * self.height <= _CACHED else _drawn(self)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is inside."""
+        return len(_decompressed(self.counts)) < 2
 
     def extent(self) -> tuple[float, float, float, float] | None:
         """x1, y1, x2, y2 in edge coordinates of the mask's pixels, or None for an empty mask."""
@@ -48,10 +55,24 @@ def from_pixels(pixels: Pixels) -> Mask:
     """The mask of a bool array [height, width]. Raises ``ValueError`` for an array of another shape or an empty one."""
     if pixels.ndim != 2 or 0 in pixels.shape:
         raise ValueError(f"a mask has two dimensions of at least one pixel, not the shape {pixels.shape}")
-    flat = np.asarray(pixels, dtype=np.bool_).ravel(order="F")
+    height, width = pixels.shape
+    pixels = np.asarray(pixels, dtype=np.bool_)
+    columns = np.flatnonzero(pixels.any(0))
+    if not columns.size:
+        return _of_runs([width * height], width, height)
+    # Turning rows into columns is what takes time; most of an image is outside.
+    first, last = int(columns[0]), int(columns[-1]) + 1
+    flat = pixels[:, first:last].ravel(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff(np.concatenate(([0], edges, [flat.size])))
-    return _of_runs([*([0] if flat[0] else []), *runs.tolist()], pixels.shape[1], pixels.shape[0])
+    runs = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()
+    runs = [0, *runs] if flat[0] else runs
+    runs[0] += first * height
+    behind = (width - last) * height
+    if len(runs) % 2:
+        runs[-1] += behind
+    else:
+        runs.append(behind)
+    return _of_runs(runs, width, height)
 
 
 def from_coco(size: Sequence[int], counts: str | bytes | Sequence[int]) -> Mask:
@@ -93,16 +114,20 @@ def from_polygons(polygons: Iterable[Sequence[tuple[float, float]]], width: int,
     canvas = Image.new("1", (width, height))
     pen = ImageDraw.Draw(canvas)
     for polygon in polygons:
-        try:
-            points = np.asarray(polygon, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"a polygon is a list of at least two points [x, y] ({error})") from error
-        if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
-            raise ValueError("a polygon is a list of at least two points [x, y]")
-        if not np.isfinite(points).all() or np.abs(points).max() > 10 * MAX_PIXELS**0.5:
-            raise ValueError("a polygon's point is not finite, or far outside the image")
-        pen.polygon([(float(x), float(y)) for x, y in points], outline=1, fill=1)
+        pen.polygon([(float(x), float(y)) for x, y in _points(polygon)], outline=1, fill=1)
     return from_pixels(np.asarray(canvas))
+
+
+def _points(polygon: Sequence[tuple[float, float]]) -> Corners:
+    try:
+        points = np.asarray(polygon, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"a polygon is a list of at least two points [x, y] ({error})") from error
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
+        raise ValueError("a polygon is a list of at least two points [x, y]")
+    if not np.isfinite(points).all() or np.abs(points).max() > 10 * MAX_PIXELS**0.5:
+        raise ValueError("a polygon's point is not finite, or far outside the image")
+    return points
 
 
 def from_segmentation(segmentation: Any, width: int, height: int) -> Mask:
@@ -122,12 +147,42 @@ def from_segmentation(segmentation: Any, width: int, height: int) -> Mask:
     elif isinstance(segmentation, list) and all(isinstance(one, list) for one in segmentation):
         if any(len(one) % 2 or any(type(number) not in (int, float) for number in one) for one in segmentation):
             raise ValueError("a polygon that is no list x, y, x, y, ...")
-        mask = from_polygons([list(zip(one[::2], one[1::2], strict=True)) for one in segmentation], width, height)
+        mask = from_outlines([list(zip(one[::2], one[1::2], strict=True)) for one in segmentation], width, height)
     else:
         raise ValueError("neither polygons nor run lengths")
-    if mask.extent() is None:
+    if mask.is_empty:
         raise ValueError("empty")
     return mask
+
+
+def from_outlines(polygons: Iterable[Sequence[tuple[float, float]]], width: int, height: int) -> Mask:
+    """The mask of the pixels whose centres lie in one of some polygons (even-odd), each a list of points (x, y) in edges.
+
+    As boxes are drawn, and within rounding as the COCO API draws polygons, which rounds outlines on a finer grid. Raises
+    ``ValueError`` as :func:`from_polygons`.
+    """
+    _check_size(width, height)
+    pixels = np.zeros((height, width), dtype=np.bool_)
+    for polygon in polygons:
+        points = _points(polygon)
+        low, high = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
+        left, top = max(0, low[0]), max(0, low[1])
+        right, bottom = min(width, high[0]), min(height, high[1])
+        if left < right and top < bottom:
+            window = pixels[top:bottom, left:right]
+            window |= _inside(points, np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
+    return from_pixels(pixels)
+
+
+def _inside(points: Corners, x: Corners, y: Corners) -> Pixels:
+    """Whether the points (x, y) of a grid lie in a polygon: a bool array [len(y), len(x)], by the parity of crossings."""
+    inside = np.zeros((len(y), len(x)), dtype=np.bool_)
+    for (x1, y1), (x2, y2) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        rows = np.flatnonzero((y1 <= y) != (y2 <= y))
+        if rows.size:
+            crossing = x1 + (y[rows] - y1) * ((x2 - x1) / (y2 - y1))
+            inside[rows] ^= x[None, :] >= crossing[:, None]
+    return inside
 
 
 def union(masks: Sequence[Mask]) -> Mask:
@@ -164,7 +219,11 @@ def _of_runs(runs: Sequence[int], width: int, height: int) -> Mask:
 
 
 @lru_cache(maxsize=16)
-def _pixels(mask: Mask) -> Pixels:
+def _cached(mask: Mask) -> Pixels:
+    return _drawn(mask)
+
+
+def _drawn(mask: Mask) -> Pixels:
     runs = np.array(_decompressed(mask.counts), dtype=np.int64)
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     pixels: Pixels = np.ascontiguousarray(flat.reshape((mask.height, mask.width), order="F"))

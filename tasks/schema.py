@@ -204,8 +204,12 @@ def _find(kind: Literal["task", "suite"], name: str) -> Any:
 def read_yaml(path: Any) -> dict[str, Any]:
     """A YAML file that holds a mapping, without tags and without repeated keys; raises :class:`WronglungError`."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        if len(text) > _MAX_YAML:
+            raise WronglungError(f"{path}: longer than {_MAX_YAML:,} characters")
+        raw = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        # The loader lets out whatever a value does that is not of the type that its tag says.
         raise WronglungError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise WronglungError(f"{path}: cannot be read: {error.strerror}") from error
@@ -214,10 +218,16 @@ def read_yaml(path: Any) -> dict[str, Any]:
     return raw
 
 
+_MAX_YAML = 1 << 16
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML's safe subset, without its habit of letting the last of two equal keys win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            # Nested, they multiply without end.
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read", node.start_mark)
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzz_readers import TARGETS
 from PIL import Image
 
 from wronglung.benchmark.cli import main
@@ -88,7 +90,11 @@ def test_detect_tells_formats_apart(tmp_path: Path, sketch_file: Path) -> None:
     (tmp_path / "train.csv").write_text("a,b\n")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert detect(tmp_path) == []
-    coco = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"id": 1, "image_id": 1, "caption": "A dog."}], "categories": []}
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "caption": "A dog."}],
+        "categories": [],
+    }
     (tmp_path / "set.json").write_text(json.dumps(coco))
     assert [one.dataset for one in detect(tmp_path)] == ["coco"]
 
@@ -198,3 +204,96 @@ def test_a_run_records_the_printed_fingerprints(tree: Path, tmp_path: Path, data
     assert (run.ids_fingerprint, run.fingerprint, run.images_fingerprint) == (
         printed["ids"], printed["annotations"], printed["images"],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("tree_name", sorted({target.tree for target in TARGETS.values()}))
+def test_what_detect_prints_reads_every_collection(tmp_path: Path, tree_name: str) -> None:
+    """From the folder above, from the folder, and from the file that told."""
+    (tmp_path / "data").mkdir()
+    given = importlib.import_module(f"trees.{tree_name}").write(tmp_path / "data")
+    readers = {target.reader for target in TARGETS.values() if target.tree == tree_name}
+    found = detect(tmp_path)
+    assert {one.dataset for one in found} == readers
+    for one in [*found, *(inner for outer in found for inner in detect(outer.evidence))]:
+        assert one.complete, one
+        assert one.dataset in readers
+        options = dict(zip(one.options[::2], one.options[1::2], strict=True))
+        key, _, value = options.get("--data-arg", "").partition("=")
+        split = options.get("--split", "all" if one.dataset == "imagenome-silver" else None)
+        assert load_dataset(one.dataset or "", one.root, split=split, **({key: value} if key else {})).instances
+    assert {one.dataset for one in detect(given)} <= readers
+
+
+@pytest.mark.parametrize(
+    "tree_name", sorted({target.tree for target in TARGETS.values()} - {"jsonl", "coco", "huggingface", "imagenome"})
+)
+def test_detect_says_that_the_images_are_missing(tmp_path: Path, tree_name: str) -> None:
+    (tmp_path / "data").mkdir()
+    importlib.import_module(f"trees.{tree_name}").write(tmp_path / "data")
+    for file in tmp_path.rglob("*"):
+        if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".dcm", ".dicom"):
+            file.unlink()
+    for one in detect(tmp_path):
+        assert not one.complete
+        assert any("--data-arg images=" in note for note in one.notes)
+
+
+def test_runs_are_no_datasets(tmp_path: Path, sketch_file: Path) -> None:
+    from wronglung import evaluate, load_model
+
+    (tmp_path / "run").mkdir()
+    evaluate(load_model("uniform"), load_dataset("jsonl", sketch_file), "smoke").save(tmp_path / "run")
+    assert detect(tmp_path) == []
+
+
+def test_nothing_outside_of_the_folder_is_read_by_the_way(tree: Path, tmp_path: Path, data: Data) -> None:
+    (tmp_path / "empty").mkdir()
+    assert data("inspect", "--dataset", "imagenome-gold", "--data-root", tmp_path / "empty").code == 2
+    assert "no Chest ImaGenome found" in data.err
+
+
+def test_a_ledger_replaces_no_file(tree: Path, data: Data) -> None:
+    table = next(tree.rglob("gold_object_attribute_with_coordinates.txt"))
+    before = table.read_bytes()
+    given = ("--dataset", "imagenome-gold", "--data-root", tree, "--ledger", table)
+    assert data("validate", *given).code == 2
+    assert "exists; give a new file" in data.err
+    assert table.read_bytes() == before
+
+
+def test_convert_leaves_out_what_cannot_be_decoded_and_a_failure_leaves_nothing(
+    tree: Path, tmp_path: Path, data: Data
+) -> None:
+    gold = load_dataset("imagenome-gold", tree)
+    film = gold.instances[0].image.path
+    film.write_bytes(film.read_bytes()[:-300])
+    given = (
+        "convert",
+        "--dataset",
+        "imagenome-gold",
+        "--data-root",
+        tree,
+        "--images",
+        "png",
+        "--out",
+        tmp_path / "out",
+    )
+    assert data(*given).code == 0
+    assert "note: 1 images left out, they cannot be decoded; first " in data.err
+    again = load_dataset("jsonl", tmp_path / "out")
+    assert len(again.instances) == sum(one.image.path != film for one in gold.instances)
+    for one in gold.instances:
+        one.image.path.write_bytes(b"")
+    assert data(*given[:-1], tmp_path / "none").code == 2
+    assert not (tmp_path / "none").exists() or not list((tmp_path / "none").iterdir())
+
+
+def test_images_that_are_linked_within_the_root_are_referred_to(tmp_path: Path, data: Data) -> None:
+    for folder in ("set/images", "set/store"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("L", (40, 30)).save(tmp_path / "set/store/abc.png")
+    (tmp_path / "set/images/a.png").symlink_to("../store/abc.png")
+    line = {"id": "a", "image": "images/a.png", "sentence": "A.", "boxes": [{"name": "", "box": [1, 1, 9, 9]}]}
+    (tmp_path / "set/set.jsonl").write_text(json.dumps(line))
+    data("convert", "--dataset", "jsonl", "--data-root", tmp_path / "set", "--out", tmp_path / "out")
+    assert data("fingerprint", *shlex.split(data.out)).code == 0

@@ -432,10 +432,20 @@ def test_other_builders_are_refused(on_the_hub: Path, monkeypatch: pytest.Monkey
         read(on_the_hub)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "../nowhere", "pandas", "http://a/b", "a/b/c"])
+@pytest.mark.parametrize("name", ["nowhere", "pandas", "http://a/b", "a/b/c"])
 def test_what_is_no_folder_and_no_name_on_the_hub(write: Write, name: str) -> None:
     root = write([ROW], dataset=name)
     with pytest.raises(WronglungError, match="is neither a folder beside this file nor a name on the Hub"):
+        read(root / "mapping.yaml")
+
+
+@pytest.mark.parametrize("name", ["../data", "/tmp", "linked"])
+def test_a_mapping_names_no_folder_outside_of_its_own(write: Write, name: str) -> None:
+    root = write([ROW], dataset=name)
+    (root / "linked").symlink_to("/")
+    with pytest.raises(
+        WronglungError, match="dataset: .* leads out of the mapping's folder; give the folder of the data"
+    ):
         read(root / "mapping.yaml")
 
 

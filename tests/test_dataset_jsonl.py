@@ -286,7 +286,10 @@ def test_a_damaged_mask_is_reported_and_its_box_kept(write: Write, mask: dict[st
 def test_an_empty_mask_without_a_box_is_reported(write: Write) -> None:
     boxes = [{"name": "m", "box": None, "mask": {"size": [3, 4], "counts": [12]}}, {"name": "", "box": [1, 1, 2, 2]}]
     dataset = read(write(line(boxes=boxes)))
-    assert [(one.reason, one.detail) for one in dataset.skipped] == [("mask_unreadable", "m: empty")]
+    assert [(one.reason, one.detail) for one in dataset.skipped] == [
+        ("mask_unreadable", "m: empty"),
+        ("box_missing", "m: null"),
+    ]
     assert dataset.instances[0].boxes == (Box("", 1, 1, 2, 2),)
 
 

@@ -24,7 +24,7 @@ from wronglung.benchmark.datasets.refcoco import read
 from wronglung.benchmark.datasets.refcoco_refs import read_refs
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.instances import Box, Dataset
-from wronglung.benchmark.masks import from_coco, from_polygons
+from wronglung.benchmark.masks import from_coco, from_outlines
 from wronglung.tasks.pool import Pool
 from wronglung.tasks.subsets import abnormal, one_lung
 
@@ -32,12 +32,12 @@ A, B, C = (f"COCO_train2014_00000009000{number}" for number in (1, 2, 3))
 
 LADY = Box(
     "person", 10.5, 8.25, 30.5, 38.75,
-    mask=from_polygons([[(10.5, 8.25), (30.5, 8.25), (30.5, 38.75), (10.5, 38.75)]], 60, 48),
+    mask=from_outlines([[(10.5, 8.25), (30.5, 8.25), (30.5, 38.75), (10.5, 38.75)]], 60, 48),
 )  # fmt: skip
 DOG = Box("dog", 0, 20, 10, 30, mask=from_coco((48, 60), [20, 10, 2850]))
 SIGN = Box(
     "", 10, 10, 30, 20,
-    mask=from_polygons([[(20, 20), (60, 20), (60, 40)], [(20, 20), (30, 40), (20, 40)]], 120, 96),
+    mask=from_outlines([[(20, 20), (60, 20), (60, 40)], [(20, 20), (30, 40), (20, 40)]], 120, 96),
 )  # fmt: skip
 EDGE = Box("person", 50, 40, 60, 48)
 BROKEN = Box("person", 5, 10, 10, 20)

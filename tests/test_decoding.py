@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +312,27 @@ def test_another_size_than_announced_is_an_error(tmp_path: Path) -> None:
 
 def test_pydicom_is_the_version_whose_header_reader_is_used() -> None:
     assert pydicom.__version__.startswith("3.")
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_an_orientation_tag_turns_nothing(tmp_path: Path, kind: str, orientation: int) -> None:
+    """Boxes are in stored pixels."""
+    pixels = Image.fromarray(np.arange(60 * 40, dtype=np.uint32).reshape(40, 60).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    file = tmp_path / f"a.{kind.lower()}"
+    pixels.save(file, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    assert image_size(file) == (60, 40)
+    shown = decode(file.read_bytes()).convert("L")
+    assert shown.size == (60, 40)
+    if kind in ("TIFF", "PNG"):
+        np.testing.assert_array_equal(np.asarray(shown), np.asarray(pixels))
+
+
+def test_decoding_in_threads_leaves_the_warnings_of_the_process_alone() -> None:
+    before = list(warnings.filters)
+    data = [png(noise(40, 30)), stored(film(RAMP))] * 40
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, data))
+    assert list(warnings.filters) == before

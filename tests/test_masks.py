@@ -13,7 +13,16 @@ from pycocotools import mask as coco
 from wronglung.benchmark.frames import scoring_frame
 from wronglung.benchmark.geometry import Geometry
 from wronglung.benchmark.instances import Box
-from wronglung.benchmark.masks import Mask, from_coco, from_pixels, from_polygons, from_relative_runs, union
+from wronglung.benchmark.masks import (
+    Mask,
+    from_coco,
+    from_outlines,
+    from_pixels,
+    from_polygons,
+    from_relative_runs,
+    from_segmentation,
+    union,
+)
 
 ARRAYS = hnp.arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24)))
 
@@ -103,7 +112,9 @@ def test_polygons_are_drawn_with_their_outlines_and_united() -> None:
     np.testing.assert_array_equal(from_polygons(polygons, 12, 10).pixels(), np.asarray(canvas))
 
 
-@pytest.mark.parametrize("polygon", [[(1.0, 1.0)], [], [(1.0, float("nan")), (2.0, 2.0)], [(1e300, 0.0), (2.0, 2.0)], [(10**400, 0), (2, 2)]])
+@pytest.mark.parametrize(
+    "polygon", [[(1.0, 1.0)], [], [(1.0, float("nan")), (2.0, 2.0)], [(1e300, 0.0), (2.0, 2.0)], [(10**400, 0), (2, 2)]]
+)
 def test_a_polygon_that_is_none_is_refused(polygon: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="polygon"):
         from_polygons([polygon], 10, 10)
@@ -155,3 +166,43 @@ def test_a_box_counts_where_there_is_no_mask_or_masks_are_left_aside() -> None:
         assert scoring.mask([box]).sum() == 23
         assert scoring.mask([box, plain]).sum() == 24
         assert scoring.mask([box, plain], segmented=False).sum() == 25
+
+
+POINTS = st.lists(st.tuples(st.floats(-5, 25), st.floats(-5, 20)), min_size=3, max_size=8)
+
+
+@given(POINTS)
+def test_a_pixel_is_inside_an_outline_when_its_centre_is(points: list[tuple[float, float]]) -> None:
+    def crossings(x: float, y: float) -> int:
+        found = 0
+        for (x1, y1), (x2, y2) in zip(points, points[1:] + points[:1], strict=True):
+            if (y1 <= y) != (y2 <= y):
+                found += x >= x1 + (y - y1) * ((x2 - x1) / (y2 - y1))
+        return found
+
+    drawn = from_outlines([points], 20, 15).pixels()
+    for row in range(15):
+        for column in range(20):
+            assert drawn[row, column] == crossings(column + 0.5, row + 0.5) % 2
+
+
+def test_a_square_is_its_edges_as_in_the_coco_api() -> None:
+    square = [[10.0, 10.0, 20.0, 10.0, 20.0, 20.0, 10.0, 20.0]]
+    mask = from_segmentation(square, 64, 48)
+    assert mask.extent() == (10, 10, 20, 20)
+    assert mask.pixels().sum() == 100
+    assert mask.counts == coco.merge(coco.frPyObjects(square, 48, 64))["counts"]
+
+
+def test_polygons_are_nearly_those_of_the_coco_api() -> None:
+    rng = np.random.default_rng(0)
+    overlaps = []
+    for _ in range(100):
+        angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(5, 20)))
+        points = rng.uniform(60, 140, 2) + rng.uniform(15, 60) * np.stack([np.cos(angles), np.sin(angles)], 1)
+        flat = points.ravel().tolist()
+        ours = from_segmentation([flat], 200, 180).pixels()
+        theirs = coco.decode(coco.merge(coco.frPyObjects([flat], 180, 200))).astype(bool)
+        overlaps.append((ours & theirs).sum() / (ours | theirs).sum())
+    assert min(overlaps) > 0.9
+    assert np.mean(overlaps) > 0.97

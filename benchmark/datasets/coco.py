@@ -236,6 +236,8 @@ def _boxes(
             box = mask_box(name, mask, size, where, ledger)
         else:
             box = check_box(name, corners_of_xywh(entry.bbox), size, where, ledger, frame=located.frame, mask=mask)
+            if box is None and mask is not None:
+                box = mask_box(name, mask, size, where, ledger)
         if box is not None:
             boxes[entry.id] = box
     return boxes

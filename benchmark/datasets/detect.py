@@ -205,6 +205,12 @@ def _mimic_films(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
     return tuple(notes), True
 
 
+def _sized_films(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
+    """As :func:`_mimic_films`, of a collection that says itself how large the films are."""
+    notes, complete = _mimic_films(root, folder)
+    return notes[:1], complete
+
+
 def _graphs_and_films(root: Path, folder: Path) -> tuple[tuple[str, ...], bool]:
     notes, complete = _mimic_films(root, folder)
     try:
@@ -277,7 +283,7 @@ _RULES = (
         needs=_mimic_films,
     ),
     _Rule("Chest ImaGenome, silver", "imagenome-silver", ("silver_dataset/splits/test.csv*",), needs=_graphs_and_films),
-    _Rule("MS-CXR", "ms-cxr", ("MS_CXR_Local_Alignment_v*.csv", "MS_CXR_Local_Alignment_v*.json"), needs=_mimic_films),
+    _Rule("MS-CXR", "ms-cxr", ("MS_CXR_Local_Alignment_v*.csv*", "MS_CXR_Local_Alignment_v*.json"), needs=_sized_films),
     _Rule("PadChest-GR", "padchest-gr", ("grounded_reports_*.json",), needs=_images),
     _Rule(
         "VinDr-CXR",

@@ -39,7 +39,7 @@ Size = tuple[int, int]
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images")
-_PHRASE = re.compile(r"\[/EN#([0-9]+)((?:/[^\s/\]]+)+) ([^\]]*)\]")
+_PHRASE = re.compile(r"\[/EN#([0-9]+)((?:/[^\s/\]]+)+) ([^\[\]]*)\]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _MAX_FILE = 1 << 22  # bytes; the files of an image have a few thousand
 

@@ -58,7 +58,7 @@ from .coordinates import corners_of_xywh
 from .huggingface_columns import Columns, Row, as_text, read_columns
 from .huggingface_files import CellImage, DataFile, find_files
 from .jsonl import FindingLine, first_fault
-from .rules import Ledger, check_box, image_ids, mask_box, open_image, same_shape
+from .rules import Ledger, below, check_box, check_mask, image_ids, mask_box, open_image, same_shape
 
 Size = tuple[int, int]
 
@@ -119,7 +119,12 @@ def _locate(root: Path, mapping: Path | None) -> tuple[Path, Columns, Path, list
         columns = _parse(file)
         if columns.dataset is None:
             raise WronglungError(f"{file}: dataset: missing; a mapping file given as the data root must name it")
-    folder = file.parent / columns.dataset
+    folder = below(file.parent, ".", columns.dataset)
+    if folder is None:
+        raise WronglungError(
+            f"{file}: dataset: {columns.dataset!r} leads out of the mapping's folder; give the folder of the data as the data "
+            "root, and this file with --data-arg mapping="
+        )
     if os.path.isdir(folder):  # noqa: PTH112 - no error for a name that is too long
         files = find_files(folder)
         if not files:
@@ -264,7 +269,7 @@ class _Reading:
             number = self.sentences.get(image.id, 0)
             self.sentences[image.id] = number + 1
             own = as_text(part["id"], self._place("id", row))
-            if own is None:
+            if not own:
                 own = f"{image.id}_{number}"
             elif row.depths["sentence"] and not row.depths["id"]:
                 own = f"{own}_{at}"
@@ -349,7 +354,7 @@ class _Reading:
             name = as_text(line.get("name"), f"{self.file}: boxes: name") or name
             if line.get("mask") is not None:
                 try:
-                    mask = _mask(line["mask"])
+                    mask = check_mask(_mask(line["mask"]))
                 except ValueError as error:
                     self.ledger.drop("mask_unreadable", where, f"{name}: {error}")
                 else:

@@ -102,8 +102,8 @@ def find_files(root: Path) -> list[DataFile]:
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(files):
             # "cache-..." are leftovers of datasets' own transformations.
-            if name.endswith((".arrow", ".parquet")) and not name.startswith((".", "cache-")):
-                path = Path(folder, name)
+            path = Path(folder, name)
+            if name.endswith((".arrow", ".parquet")) and not name.startswith((".", "cache-")) and path.is_file():
                 found.append(DataFile(path, _split_of(path.relative_to(root))))
     return found
 

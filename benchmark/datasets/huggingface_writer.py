@@ -170,6 +170,8 @@ def _image_file(image: ImageRef) -> bytes:
         if data.startswith(_OWN_FORMATS) and _is_file_of(data, image):
             return data
         pixels = image.decoded(data)
+        if pixels.mode in ("YCbCr", "LAB", "HSV", "CMYK"):  # colours that PNG does not have
+            pixels = pixels.convert("RGB")
         file = io.BytesIO()
         pixels.save(file, format="PNG")
     except OSError as error:

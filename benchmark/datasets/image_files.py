@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +28,22 @@ def make_empty(folder: Path) -> None:
         raise WronglungError(f"{folder}: is not empty; give a new folder")
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes ``folder`` when all went well, and else is removed.
+
+    Raises :class:`WronglungError` when ``folder`` holds something, and ``OSError`` when it cannot be written.
+    """
+    make_empty(folder)
+    scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        yield scratch
+        for one in sorted(scratch.iterdir()):
+            one.replace(folder / one.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def save_image(image: ImageRef, file: Path, image_format: ImageFormat, quality: int) -> None:
     """Encode an image; PNG keeps every pixel. The file's folder is made if needed.
 
@@ -34,6 +54,8 @@ def save_image(image: ImageRef, file: Path, image_format: ImageFormat, quality: 
         pixels = image.load()
     except OSError as error:
         raise WronglungError(f"image {image.id}: {error}") from error
+    if pixels.mode in ("CMYK", "YCbCr", "LAB", "HSV"):  # colours that PNG does not have
+        pixels = pixels.convert("RGB")
     if image_format == "jpg" and pixels.mode not in ("L", "RGB"):
         raise WronglungError(f"image {image.id}: mode {pixels.mode} is not for JPEG; write png")
     file.parent.mkdir(parents=True, exist_ok=True)

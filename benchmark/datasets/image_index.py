@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from .rules import bare_id
 
+# Folders of masks, whose files are named like their images.
+_OTHER_WORDS = frozenset(("mask", "masks", "label", "labels", "segmentation", "segmentations", "overlay", "overlays"))
 SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 
 
 def index_images(root: Path, suffixes: Sequence[str] = SUFFIXES, *, depth: int = 4) -> dict[str, str]:
     """Bare image id to path relative to root, of the images in root and in folders down to ``depth`` levels below.
 
-    Nothing that is a link is followed or listed, and no folder of masks, whose files are named like their images. Of several files with one id the first counts: the least deep, then by
+    Nothing that is a link is followed or listed, and no folder of masks or labels, whose files are named like their images. Of several files with one id the first counts: the least deep, then by
     the order of ``suffixes``, then by path. Suffixes are compared in lower case.
     """
     ranks = {suffix: at for at, suffix in enumerate(suffixes)}
@@ -28,7 +31,7 @@ def index_images(root: Path, suffixes: Sequence[str] = SUFFIXES, *, depth: int =
                     for entry in entries:
                         relative = f"{folder}{entry.name}"
                         if entry.is_dir(follow_symlinks=False):
-                            if "mask" not in entry.name.lower():
+                            if not _OTHER_WORDS.intersection(re.split(r"[^a-z]+", entry.name.lower())):
                                 below.append(f"{relative}/")
                         elif not entry.is_symlink():
                             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - faster, for each of many files

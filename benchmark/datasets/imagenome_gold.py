@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import WronglungError
 from ..instances import Context, Finding, ImageRef, PublishedCount
-from .coordinates import Corners, parse_coordinates
+from .coordinates import Corners, parse_coordinates, to_number
 from .imagenome_films import Film, Sentence, release_table
 from .mimic_cxr import Size, whole_number
 from .rules import Ledger, bare_id, same_shape
@@ -90,7 +90,7 @@ def gold_regions(release: Path, films: Mapping[str, Film]) -> dict[str, list[tup
         columns = ("image_id", "bbox_name", "original_x1", "original_y1", "original_x2", "original_y2")
         for _, (image, region, *texts) in read_table(file, columns, has_text=False):
             if (image_id := bare_id(image)) in films and region:
-                known.setdefault(image_id, []).append((region, parse_coordinates(f"[{','.join(texts)}]")))
+                known.setdefault(image_id, []).append((region, tuple(map(to_number, texts))))
     return known
 
 

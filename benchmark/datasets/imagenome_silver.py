@@ -129,7 +129,8 @@ def add_sentences(film: Film, graph: SceneGraph, boxes: FilmBoxes, ledger: Ledge
                     return False
                 sentence.repeated += (label, region) in sentence.rows
                 sentence.rows.add((label, region))
-                sentence.findings[finding] = None
+                if finding.label:
+                    sentence.findings[finding] = None
     for region in unplaced:
         ledger.drop("region_without_box", image_id, region)
     if not film.sentences:

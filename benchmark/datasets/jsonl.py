@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import WronglungError
 from ..instances import Box, Context, Dataset, Finding, ImageRef, Instance
 from ..masks import from_coco
-from .rules import Ledger, check_box, image_ids, mask_box, open_image, parse_json, read_text
+from .rules import Ledger, check_box, check_mask, image_ids, mask_box, open_image, parse_json, read_text
 
 
 class _Model(BaseModel):
@@ -226,10 +226,10 @@ def _box(line: BoxLine, image: ImageRef, where: str, ledger: Ledger) -> Box | No
     size, mask = (image.width, image.height), None
     if line.mask is not None:
         try:
-            mask = from_coco(line.mask.size, line.mask.counts)
+            mask = check_mask(from_coco(line.mask.size, line.mask.counts))
         except ValueError as error:
             ledger.drop("mask_unreadable", where, f"{line.name}: {error}")
         else:
-            if line.box is None:
+            if not line.box:
                 return mask_box(line.name, mask, size, where, ledger)
     return check_box(line.name, line.box, size, where, ledger, mask=mask)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import WronglungError
 from ..instances import Box, Dataset, ImageRef, Instance
-from .image_files import ImageFormat, check_encoding, make_empty, save_image
+from .image_files import ImageFormat, check_encoding, save_image, whole_folder
 from .rules import bare_id
 
 Images = Literal["png", "jpg", "reference"]
@@ -29,21 +29,20 @@ def write_jsonl(dataset: Dataset, folder: Path, *, name: str, images: Images = "
     refs = {instance.image_id: instance.image for instance in dataset.instances}
     if images == "reference":
         root = image_root(dataset)
-        paths = {image_id: ref.path.relative_to(root).as_posix() for image_id, ref in refs.items()}
+        paths = {image_id: ref.path.absolute().relative_to(root).as_posix() for image_id, ref in refs.items()}
     else:
         check_encoding(images, quality)
         paths = _file_names(refs, images)
     lines = list(_lines(dataset, paths))
-    file = folder / f"{name}.jsonl"
     try:
-        make_empty(folder)
-        if images != "reference":
-            for image_id, ref in refs.items():
-                save_image(ref, folder / paths[image_id], images, quality)
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        with whole_folder(folder) as scratch:
+            if images != "reference":
+                for image_id, ref in refs.items():
+                    save_image(ref, scratch / paths[image_id], images, quality)
+            (scratch / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     except OSError as error:
         raise WronglungError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return file
+    return folder / f"{name}.jsonl"
 
 
 def image_root(dataset: Dataset) -> Path:
@@ -57,7 +56,8 @@ def image_root(dataset: Dataset) -> Path:
         raise WronglungError(
             f"image {inside.id}: is no file that could be referred to; have the images copied (--images png)"
         )
-    return Path(os.path.commonpath([path.parent for path in refs]))
+    # Where links lead counts, too: the reader follows none that leave the folder.
+    return Path(os.path.commonpath([one.parent for path in refs for one in (path.absolute(), path.resolve())]))
 
 
 def _file_names(refs: Mapping[str, ImageRef], suffix: ImageFormat) -> dict[str, str]:

@@ -74,10 +74,12 @@ def find_films(root: Path, images: Path | None, release: Path) -> FilmTree:
 
     Raises :class:`WronglungError` saying where was looked.
     """
-    trees = film_trees([root]) or film_trees(neighbours(release, "mimic"))
+    own, beside = film_trees([root]), film_trees(neighbours(release, "mimic"))
+    trees = [*own, *beside]
     if images is None:
-        if trees:
-            return trees[0]
+        with_films = [tree for tree in trees if kind_of_films(tree.files) is not None]
+        if with_films or trees:
+            return (with_films or trees)[0]
         raise WronglungError(
             f"{root}: no films found; looked for MIMIC-CXR-JPG or MIMIC-CXR (files/p10/...) in this folder, and beside {release} and "
             "its parents in folders named like mimic-cxr-jpg; put both collections into one folder, or name the folder of "
@@ -151,7 +153,7 @@ def _holds_patients(folder: Path) -> bool:
 def folders(start: Path, depth: int = 5) -> Iterator[Path]:
     """A folder and the folders in it, level by level, without those that hold films or annotations by the thousand.
 
-    Folders of very many folders (patients, studies) are not entered.
+    Folders of very many folders (patients, studies) are not entered, but for the first one.
     """
     level = [start]
     seen = 0
@@ -164,7 +166,7 @@ def folders(start: Path, depth: int = 5) -> Iterator[Path]:
                     names = sorted(one.name for one in entries if not _LEAVES.fullmatch(one.name) and one.is_dir())
             except OSError:
                 continue
-            if len(names) > _MANY:
+            if len(names) > _MANY and folder != start:
                 continue
             below += [folder / name for name in names[: _MAX_FOLDERS - seen]]
             seen = min(_MAX_FOLDERS, seen + len(names))

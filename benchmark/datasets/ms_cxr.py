@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .coco import read_model
-from .coordinates import Corners, corners_of_xywh, parse_coordinates
+from .coordinates import Corners, corners_of_xywh, to_number
 from .mimic_cxr import Size, film_trees, find_films, folders, neighbours, whole_number
 from .rules import Ledger, bare_id, check_box
 from .tables import read_table
@@ -152,7 +152,7 @@ def _table_rows(file: Path) -> Iterator[_Row]:
     for line, cells in read_table(file, ("dicom_id", *columns), optional=("split",)):
         dicom_id, category, text, path, width, height, *numbers, split = cells
         where = f"{file.name}:{line}"
-        box = parse_coordinates(f"[{','.join(numbers)}]")
+        box = tuple(map(to_number, numbers))
         yield _Row(
             where, bare_id(dicom_id), path, text, category, _corners(box), _frame(width, height), split.strip() or None
         )

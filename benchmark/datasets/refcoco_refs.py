@@ -90,13 +90,19 @@ class _Plain(pickle._Unpickler):
 def read_refs(file: Path) -> list[Ref]:
     """The references of a file in its order. Raises :class:`WronglungError` for anything else than plain data of this form."""
     try:
+        if not file.is_file():
+            raise WronglungError(f"{file}: is not a regular file")
         if file.stat().st_size > _MAX_FILE:
             raise WronglungError(f"{file}: larger than {_MAX_FILE >> 20} MiB, which no file of references is")
         data = file.read_bytes()
     except OSError as error:
         raise WronglungError(f"{file}: cannot be read: {error.strerror or error}") from error
     try:
-        return TypeAdapter(list[Ref]).validate_python(_load(data))
+        refs = TypeAdapter(list[Ref]).validate_python(_load(data))
+        for ref in refs:
+            for one in ref.sentences:
+                one.sent.encode()  # half a character could not be written to a result file
+        return refs
     except ValidationError as error:
         raise WronglungError(f"{file}: {first_fault(error, 'the list of references')}") from error
     except KeyError as error:

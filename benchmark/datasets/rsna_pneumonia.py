@@ -25,7 +25,7 @@ from pathlib import Path
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .class_labels import class_prompts
-from .coordinates import Corners, corners_of_xywh, parse_coordinates
+from .coordinates import Corners, corners_of_xywh, to_number
 from .locating import find_images
 from .mimic_cxr import folders, whole_number
 from .rules import Ledger, bare_id, check_box, open_image
@@ -113,7 +113,7 @@ def _films(file: Path, ledger: Ledger) -> dict[str, Film]:
             ledger.drop("category_missing", where, f"{image_id}: a box, and Target is {target!r}")
         else:
             film = films.setdefault(image_id, {})
-            box = parse_coordinates(f"[{','.join(numbers)}]")
+            box = tuple(map(to_number, numbers))
             edges = corners_of_xywh(None if box is None else list(box))
             first = film.setdefault(None if edges is None else tuple(edges), where)
             if first != where:

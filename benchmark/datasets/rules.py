@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +57,6 @@ _MAX_JSON_BYTES = 1 << 30
 _LARGEST = 1e300  # a coordinate beyond it is no number; whole numbers in JSON have no end
 _PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*")  # most paths; no part of it can lead upwards
 _IMAGE_SUFFIXES = (".dcm", ".dicom", ".jpg", ".jpeg", ".png")
-_UPPER_SUFFIXES = tuple(suffix.upper() for suffix in _IMAGE_SUFFIXES)
 
 
 @dataclass
@@ -75,11 +75,9 @@ class Ledger:
 
 
 def bare_id(name: str) -> str:
-    """The id without one trailing image suffix: "a.b.dcm" is "a.b"; a suffix is letters, not a pattern."""
-    for suffix in (*_IMAGE_SUFFIXES, *_UPPER_SUFFIXES):
-        if name.endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
+    """The id without one trailing image suffix: "a.b.dcm" is "a.b"; a suffix is letters, of any case, not a pattern."""
+    dot = name.rfind(".")
+    return name[:dot] if dot > 0 and name[dot:].lower() in _IMAGE_SUFFIXES else name
 
 
 def image_ids(file_names: Iterable[str]) -> dict[str, str]:
@@ -142,6 +140,13 @@ def is_inside(corners: Sequence[float | None], size: tuple[int, int]) -> TypeGua
         return 0 <= x1 < x2 <= size[0] and 0 <= y1 < y2 <= size[1]  # type: ignore[operator]
     except (TypeError, ValueError):
         return False
+
+
+def check_mask(mask: Mask) -> Mask:
+    """The mask. Raises ``ValueError`` for an empty one, which would leave a box without a target."""
+    if mask.is_empty:
+        raise ValueError("empty")
+    return mask
 
 
 def mask_box(name: str, mask: Mask, size: tuple[int, int], where: str, ledger: Ledger) -> Box | None:
@@ -242,7 +247,10 @@ def _has_link(root: Path, relative: str) -> bool:
 def read_text(path: Path) -> str:
     """A UTF-8 file, with or without a byte order mark. Raises :class:`WronglungError` where it is not one."""
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise WronglungError(f"{path}: is not a regular file")
+        if state.st_size > _MAX_JSON_BYTES:
             raise WronglungError(f"{path}: larger than 1 GiB; split the dataset")
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import lzma
 import stat
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from ..errors import WronglungError
 
 _MAX_LINE = 16 << 20  # characters; an unclosed quote or a bomb ends here, not in all memory
 _MAX_TABLE = 4 << 30  # characters; no table of the collections comes near it, a bomb does
+_MAX_BLANK = 100_000
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
@@ -58,13 +60,17 @@ def read_rows(file: Path, *, delimiter: str = ",", has_text: bool = True) -> Ite
         own: list[str] = []
         reader = csv.reader(_lines(stream, file, own), delimiter=delimiter)
         try:
-            last = list[str]()
+            last, blank = list[str](), 0
             while (row := _next(reader, file, limit)) is not None:
                 if len(own) > 1 and not has_text:
                     first = reader.line_num - len(own) + 1
                     raise WronglungError(f"{file}:{first}: a quote is opened here and not closed on the line")
-                if row:
+                if any(map(str.strip, row)):
                     yield reader.line_num, row
+                else:
+                    blank += 1
+                    if blank > _MAX_BLANK:
+                        raise WronglungError(f"{file}:{reader.line_num}: more than {_MAX_BLANK:,} blank rows")
                 last, own[:] = own[:], []
             _check_closed(last, delimiter)
         except csv.Error as error:
@@ -73,7 +79,7 @@ def read_rows(file: Path, *, delimiter: str = ",", has_text: bool = True) -> Ite
             raise WronglungError(
                 f"{file}: not UTF-8 after line {reader.line_num} ({error.reason}); save the table as UTF-8"
             ) from error
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
             raise WronglungError(f"{file}: cannot be read after line {reader.line_num}: {error}") from error
 
 
@@ -82,7 +88,15 @@ def first_row(file: Path, delimiter: str = ",") -> tuple[str, ...]:
     with _open(file) as stream:
         try:
             row = _next(csv.reader(_lines(stream, file, []), delimiter=delimiter), file, csv.field_size_limit())
-        except (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        except (
+            csv.Error,
+            UnicodeDecodeError,
+            OSError,
+            EOFError,
+            zlib.error,
+            lzma.LZMAError,
+            zipfile.BadZipFile,
+        ) as error:
             raise WronglungError(f"{file}: cannot be read: {error}") from error
     return tuple(name.strip() for name in row or ())
 
@@ -135,7 +149,7 @@ def _unzip(file: Path) -> IO[bytes]:
         if len(names) != 1:
             raise WronglungError(f"{file}: holds {len(names)} files; a zipped table holds one")
         return archive.open(names[0])
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, lzma.LZMAError) as error:
         raise WronglungError(f"{file}: cannot be unzipped ({error})") from error
 
 
