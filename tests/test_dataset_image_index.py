@@ -27,10 +27,10 @@ def test_of_several_the_least_deep_counts_then_the_suffix_then_the_path(tmp_path
 
 
 def test_folders_of_masks_and_links_are_left_out(tmp_path: Path) -> None:
-    put(tmp_path, "Masks/a.png", "train/a.png", "other/b.png")
+    put(tmp_path, "Masks/a.png", "labels/a.png", "train/a.png", "other/b.png", "unmasked/d.png")
     (tmp_path / "c.png").symlink_to(tmp_path / "other/b.png")
     (tmp_path / "linked").symlink_to(tmp_path / "other")
-    assert index_images(tmp_path) == {"a": "train/a.png", "b": "other/b.png"}
+    assert index_images(tmp_path) == {"a": "train/a.png", "b": "other/b.png", "d": "unmasked/d.png"}
 
 
 def test_the_walk_ends_at_its_depth_and_at_what_is_not_there(tmp_path: Path) -> None:
@@ -48,3 +48,4 @@ def test_a_folder_of_very_many_folders_is_not_entered_and_hides_no_other(tmp_pat
     found = list(folders(tmp_path))
     assert (tmp_path / "valid/inside") in found
     assert len(found) == 4 + (many if many == 200 else 0)
+    assert len(list(folders(tmp_path / "train"))) == 1 + many, "where one starts is entered"

@@ -904,3 +904,14 @@ def test_a_dicom_film_that_is_damaged_is_reported(tmp_path: Path) -> None:
     dataset = load_dataset("imagenome-gold", root)
     assert [one.image_id for one in dataset.instances] == [A]
     assert ("image_unreadable", C) in ledger(dataset)
+
+
+def test_a_tree_of_reports_is_no_tree_of_films(tree: Tree) -> None:
+    """MIMIC-CXR's reports lie where its films would; those of MIMIC-CXR-JPG beside it are read."""
+    root = tree.gold([row(A, "1", "One.", "right lung", "abnormal", "yes", RIGHT)])
+    report = tree.imagenome / "mimic-cxr-reports/files/p10/p10000001/s50000001.txt"
+    report.parent.mkdir(parents=True)
+    report.write_text("FINAL REPORT")
+    dataset = load_dataset("imagenome-gold", tree.imagenome)
+    assert [one.image.path.suffix for one in dataset.instances] == [".jpg"]
+    assert load_dataset("imagenome-gold", root).fingerprint == dataset.fingerprint

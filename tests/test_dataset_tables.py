@@ -77,3 +77,31 @@ def test_a_bomb_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         list(read_table(many, ("a", "b")))
     with pytest.raises(WronglungError, match="a line of more than"):
         list(read_table(one, ("a", "b")))
+
+
+def test_what_a_spreadsheet_leaves_behind(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("a,b\n1,2\n,\n \n3,4\n")
+    assert [row for _, row in read_table(file, ("a", "b"))] == [("1", "2"), ("3", "4")]
+    file.write_text("a;b\n1;2\n")
+    with pytest.raises(WronglungError, match="its columns are separated by ';'"):
+        list(read_table(file, ("a", "b")))
+    file.write_text("a,b\n1,2\n", encoding="utf-16")
+    with pytest.raises(WronglungError, match="is UTF-16; save the table as UTF-8"):
+        list(read_table(file, ("a", "b")))
+
+
+def test_in_a_table_without_text_a_stray_quote_swallows_no_row(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text('a,b\n1,2\n"3,4\n5,"6\n7,8\n')
+    with pytest.raises(WronglungError, match="t.csv:3: a quote is opened here and not closed on the line"):
+        list(read_table(file, ("a", "b"), has_text=False))
+    file.write_text('a,b\n1,"2, with a comma"\n')
+    assert [row for _, row in read_table(file, ("a", "b"), has_text=False)] == [("1", "2, with a comma")]
+
+
+def test_blank_rows_end(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv.gz"
+    file.write_bytes(gzip.compress(b"a,b\n" + b"\n" * 200_000))
+    with pytest.raises(WronglungError, match="more than 100,000 blank rows"):
+        list(read_table(file, ("a", "b")))

@@ -124,3 +124,26 @@ def test_parameters_are_typed() -> None:
     bind(SUBSETS, Call.model_validate({"name": "mdrb", "share": 0.2}), "here")
     with pytest.raises(WronglungError, match="^here: subset 'mdrb': share: Input should be a valid number"):
         bind(SUBSETS, Call.model_validate({"name": "mdrb", "share": "a lot"}), "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: !!int ''", "is not YAML"),
+        ("name: !!float ''", "is not YAML"),
+        ("name: !!bool x", "is not YAML"),
+        ("name: !!timestamp x", "is not YAML"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n", "merge keys"),
+        ("a: 1\na: 2\n", "key 'a' is given twice"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+        ("x: " + "y" * 70_000, "longer than"),
+        ("[" * 5000, "is not YAML|must be a mapping"),
+        ("- a", "must be a mapping of keys to values, not list"),
+    ],
+)
+def test_hostile_or_damaged_yaml_is_one_error(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text(text)
+    with pytest.raises(WronglungError, match=message) as caught:
+        load_suite(str(file))
+    assert str(file) in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def picture(instance: Instance) -> Image.Image:
         (max(1, round(film.width * scale)), max(1, round(film.height * scale))), Image.Resampling.BILINEAR
     )
     font = ImageFont.load_default(_TEXT)
-    lines = textwrap.wrap(" ".join(instance.sentence.split()), 70) or [""]
+    lines = textwrap.wrap(" ".join(_drawable(instance.sentence).split()), 70) or [""]
     lines += textwrap.wrap(f"[{instance.id}]", 70)
     size = (_WIDTH + 2 * _MARGIN, film.height + 3 * _MARGIN + _LINE * len(lines))
     sheet = Image.new("RGB", size, "white")
@@ -62,6 +63,11 @@ def picture(instance: Instance) -> Image.Image:
     for at, line in enumerate(lines):
         pen.text((_MARGIN, film.height + 2 * _MARGIN + _LINE * at), line, fill="black", font=font)
     return sheet
+
+
+def _drawable(text: str) -> str:
+    """The text without accents, which Pillow's own font does not have."""
+    return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
 
 
 def _tinted(film: Image.Image, mask: Mask, colour: str) -> Image.Image:
@@ -88,6 +94,9 @@ def draw_box(
     # The outline lies on the outermost pixels of the box.
     pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)
     if box.name and named:
-        place = pen.textbbox((x1 + 4, y1 + 3), box.name, font=font)
+        name = _drawable(box.name)
+        # Beside a box at the right edge the name moves to the left, so that all of it is on the film.
+        x = max(margin, min(x1 + 4, margin + _WIDTH - 4 - round(pen.textlength(name, font=font))))
+        place = pen.textbbox((x, y1 + 3), name, font=font)
         pen.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill="black")
-        pen.text((x1 + 4, y1 + 3), box.name, fill=colour, font=font)
+        pen.text((x, y1 + 3), name, fill=colour, font=font)
