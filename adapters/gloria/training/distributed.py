@@ -8,6 +8,7 @@ is the configuration's ``precision``, not the launcher's.
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -80,6 +81,10 @@ def processes(device: str) -> Iterator[Processes]:
             # Filters of 1 × 1: their gradients' strides differ in name only.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             yield Processes(distributed.get_rank(), count, where)
+        # Nobody leaves before all are done, and nothing that talks to the others outlives the group: a process that was
+        # still at it would wait for one that has gone, for ever.
+        gc.collect()
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 

@@ -47,7 +47,31 @@ def train(
     Raises :class:`WronglungError` for a folder that holds a run already, a state of another configuration or other data,
     and data or weights that cannot be used.
     """
-    with processes(device) as ours, ExitStack() as stack:
+    with processes(device) as ours:
+        return _train(
+            ours, config, training, validation, out,
+            validate=validate, resume=resume, overwrite=overwrite, tensorboard=tensorboard, progress=progress,
+            on_epoch=on_epoch, context=context or {},
+        )  # fmt: skip
+
+
+def _train(
+    ours: Processes,
+    config: TrainingConfig,
+    training: Dataset,
+    validation: Dataset,
+    out: Path,
+    *,
+    validate: Validate | None,
+    resume: bool,
+    overwrite: bool,
+    tensorboard: bool,
+    progress: bool,
+    on_epoch: Callable[[Row], None] | None,
+    context: Mapping[str, Any],
+) -> Path | None:
+    """The training itself: a function of its own, so that what talks to other processes is gone before they part."""
+    with ExitStack() as stack:
         if ours.is_main:
             folder.claim(out, resume=resume, overwrite=overwrite)
         ours.from_main(None)
@@ -79,7 +103,7 @@ def train(
                 _write(trainer, out / "best.safetensors")
             _write(trainer, out / "last.safetensors")
             folder.write_log(out, trainer.state.log)
-            folder.write_card(out / folder.CARD, _card(trainer, identity, ours, training, context or {}))
+            folder.write_card(out / folder.CARD, _card(trainer, identity, ours, training, context))
             if board is not None:
                 board.add(row)
             # Last: a run that is killed before this does the epoch again.
