@@ -394,3 +394,14 @@ def test_any_bytes_are_references_or_an_error(tmp_path_factory: pytest.TempPathF
     except WronglungError:
         return
     assert isinstance(refs, list)
+
+
+def test_a_list_that_is_named_many_times_is_counted(tmp_path: Path) -> None:
+    sentences = [{"sent_id": at, "sent": "a"} for at in range(1100)]
+    refs = [
+        {"ref_id": at, "ann_id": 1, "category_id": 1, "image_id": 1, "split": "val", "sentences": sentences}
+        for at in range(1000)
+    ]
+    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    with pytest.raises(WronglungError, match="more than 1,000,000 expressions"):
+        read_refs(tmp_path / "refs(unc).p")

@@ -41,7 +41,7 @@ _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images")
 _PHRASE = re.compile(r"\[/EN#([0-9]+)((?:/[^\s/\]]+)+) ([^\[\]]*)\]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_MAX_FILE = 1 << 22  # bytes; the files of an image have a few thousand
+_MAX_FILE = 1 << 18  # bytes; the files of an image have a few thousand
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ _FILE_MAGIC = b"ARROW1"
 _NUMBERED = re.compile(r"(.+)-\d{5}-of-\d{5}.*", re.DOTALL)
 _SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test|testing|eval|evaluation)(?![a-zA-Z])")
 _FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, MemoryError)
+_MOST_ROWS = 10_000_000  # of a file; repeated values take next to no room in it, and all of memory when read
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ def read_rows(file: DataFile) -> Iterator[Rows]:
     try:
         if file.path.suffix == ".parquet":
             with pq.ParquetFile(file.path) as table:
+                if table.metadata.num_rows > _MOST_ROWS:
+                    raise WronglungError(f"{file.path}: more than {_MOST_ROWS:,} rows; split it")
                 for group in range(table.num_row_groups):
                     rows = table.read_row_group(group)
                     rows.validate(full=True)

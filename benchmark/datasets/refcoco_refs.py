@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ..errors import WronglungError
 from .jsonl import first_fault
 
+_MOST_EXPRESSIONS = 1_000_000
 _MAX_FILE = 1 << 29  # bytes; the largest of the published files has a tenth
 # Numbers, texts, lists, dictionaries and tuples, and the references between them, in all protocols. Not among them is any
 # instruction that looks up a name, calls something, or sets memory aside before it has seen the data for it.
@@ -98,7 +99,9 @@ def read_refs(file: Path) -> list[Ref]:
     except OSError as error:
         raise WronglungError(f"{file}: cannot be read: {error.strerror or error}") from error
     try:
-        refs = TypeAdapter(list[Ref]).validate_python(_load(data))
+        content = _load(data)
+        _check_count(content)
+        refs = TypeAdapter(list[Ref]).validate_python(content)
         for ref in refs:
             for one in ref.sentences:
                 one.sent.encode()  # half a character could not be written to a result file
@@ -113,6 +116,14 @@ def read_refs(file: Path) -> list[Ref]:
     except Exception as error:
         what = " ".join(str(error).split())[:200]
         raise WronglungError(f"{file}: not a pickle of plain data ({type(error).__name__}: {what})") from error
+
+
+def _check_count(content: Any) -> None:
+    """A pickle may name one list many times, so that a small file says a great deal."""
+    entries = content if isinstance(content, list) else []
+    lists = [one.get("sentences") for one in entries if isinstance(one, dict)]
+    if sum(len(one) for one in lists if isinstance(one, list)) > _MOST_EXPRESSIONS:
+        raise ValueError(f"more than {_MOST_EXPRESSIONS:,} expressions")
 
 
 def _load(data: bytes) -> Any:
