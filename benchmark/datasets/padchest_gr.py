@@ -103,12 +103,12 @@ def read(root: Path, *, language: Language = "en", boxes: Reader = "first", imag
     document = read_model(file, Document)
     films = _films(document.root, language, ledger)
     folder, index = _find_images(file, root, images, films)
-    patients = _patients(file, folder, {film.study for film in films.values()}, ledger)
+    patients = _patients(file, folder, {whole_number(film.study) for film in films.values()}, ledger)
     ids = image_ids(films)
     instances: list[Instance] = []
     regions: dict[str, tuple[Box, ...]] = {}
     for name, film in films.items():
-        patient = patients.get(film.study) if patients is not None else _Patient(None, None)
+        patient = patients.get(whole_number(film.study)) if patients is not None else _Patient(None, None)
         if patient is None:
             ledger.repair("metadata_missing", ids[name], f"study {film.study} is not in the master table")
         image = open_image(folder, index.get(bare_id(name), name), ids[name], ledger)
@@ -170,17 +170,16 @@ def _films(studies: Iterable[StudyEntry], language: Language, ledger: Ledger) ->
 
 
 def _patients(file: Path, folder: Path, wanted: set[str], ledger: Ledger) -> Mapping[str, _Patient] | None:
-    """Patient and split by study; None (with one entry for all) without the table."""
+    """Patient and split by study, as a whole number; None (with one entry for all) without the table."""
     places = (file.parent, folder.resolve().parent, file.resolve().parent.parent)
     tables = [place / name for place in places for name in _TABLES if (place / name).is_file()]
     if not tables:
         ledger.repair("metadata_missing", _TABLES[0], "no such table; patients and splits are not known")
         return None
-    names = {whole_number(study): study for study in wanted}
     patients: dict[str, _Patient] = {}
     for line, (text, patient_id, split) in read_table(tables[0], ("StudyID", "PatientID", "split")):
-        study = names.get(whole_number(text))
-        if study is None:
+        study = whole_number(text)
+        if study not in wanted:
             continue
         patient = _Patient(whole_number(patient_id) or None, split.strip() or None)
         if patients.setdefault(study, patient) != patient:
