@@ -39,7 +39,7 @@ from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from ..masks import Mask, from_segmentation
 from .coordinates import corners_of_xywh
 from .jsonl import FindingLine, first_fault
-from .rules import Ledger, check_box, image_ids, mask_box, open_image, parse_json, read_text
+from .rules import Ledger, check_box, image_ids, mask_box, open_image, read_json
 
 
 class _Model(BaseModel):
@@ -153,12 +153,11 @@ _Content = TypeVar("_Content", bound=BaseModel)
 
 def read_model(file: Path, model: type[_Content]) -> _Content:
     """A JSON file as a pydantic model; raises :class:`WronglungError` naming the file and the first fault in it."""
+    content = read_json(file)
     try:
-        return model.model_validate(parse_json(read_text(file)))
+        return model.model_validate(content)
     except ValidationError as error:
         raise WronglungError(f"{file}: {first_fault(error, 'the document')}") from error
-    except ValueError as error:
-        raise WronglungError(f"{file}: not valid JSON ({error})") from error
 
 
 def parse_document(file: Path) -> Document:

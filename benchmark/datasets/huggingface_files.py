@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from ..decoding import size_of
 from ..errors import WronglungError
 from ..instances import ImageRef
-from .rules import parse_json, read_text
+from .rules import read_json
 
 _FILE_MAGIC = b"ARROW1"
 _NUMBERED = re.compile(r"(.+)-\d{5}-of-\d{5}.*", re.DOTALL)
@@ -132,10 +132,7 @@ def _inside(folder: Path, name: str, said_by: Path) -> Path:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = parse_json(read_text(file))
-    except ValueError as error:
-        raise WronglungError(f"{file}: not valid JSON ({error})") from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise WronglungError(f"{file}: must hold one object")
     return content

@@ -19,7 +19,7 @@ from ..decoding import size_of
 from ..errors import WronglungError
 from ..instances import Dataset, ImageRef, Instance
 from .huggingface import MAPPING_FILE
-from .image_files import make_empty
+from .image_files import in_png_colours, make_empty
 from .jsonl_writer import box_lines
 
 _MAPPING = {
@@ -169,9 +169,7 @@ def _image_file(image: ImageRef) -> bytes:
         data = image.read()
         if data.startswith(_OWN_FORMATS) and _is_file_of(data, image):
             return data
-        pixels = image.decoded(data)
-        if pixels.mode in ("YCbCr", "LAB", "HSV", "CMYK"):  # colours that PNG does not have
-            pixels = pixels.convert("RGB")
+        pixels = in_png_colours(image.decoded(data))
         file = io.BytesIO()
         pixels.save(file, format="PNG")
     except OSError as error:

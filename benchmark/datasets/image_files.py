@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import WronglungError
 from ..instances import ImageRef
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 ImageFormat = Literal["jpg", "png"]
 
@@ -44,6 +47,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def in_png_colours(pixels: Image.Image) -> Image.Image:
+    """The pixels, as RGB where PNG does not have their colours."""
+    return pixels.convert("RGB") if pixels.mode in ("CMYK", "YCbCr", "LAB", "HSV") else pixels
+
+
 def save_image(image: ImageRef, file: Path, image_format: ImageFormat, quality: int) -> None:
     """Encode an image; PNG keeps every pixel. The file's folder is made if needed.
 
@@ -54,8 +62,7 @@ def save_image(image: ImageRef, file: Path, image_format: ImageFormat, quality: 
         pixels = image.load()
     except OSError as error:
         raise WronglungError(f"image {image.id}: {error}") from error
-    if pixels.mode in ("CMYK", "YCbCr", "LAB", "HSV"):  # colours that PNG does not have
-        pixels = pixels.convert("RGB")
+    pixels = in_png_colours(pixels)
     if image_format == "jpg" and pixels.mode not in ("L", "RGB"):
         raise WronglungError(f"image {image.id}: mode {pixels.mode} is not for JPEG; write png")
     file.parent.mkdir(parents=True, exist_ok=True)

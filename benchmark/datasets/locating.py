@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import WronglungError
+from ..instances import ImageRef
 from .image_index import index_images
 from .mimic_cxr import folders
+from .rules import Ledger, open_image
 
 _DEPTH = 3  # release, its folder of annotations, and one or two folders above the release
 _PACKINGS = ("", ".gz", ".zip")
@@ -55,3 +57,19 @@ def find_images(
         looked = " and ".join(str(place) for place in dict.fromkeys(places))
         raise WronglungError(f"{looked}: none of the {len(wanted)} images that are needed is in there; {fix}")
     return best[1], best[2]
+
+
+def image_places(file: Path, root: Path, name: str) -> list[Path]:
+    """Where the images of a table may be: in the folder that is usually called ``name``, beside the table, or in root."""
+    parents = (file.parent, file.resolve().parent.parent)
+    return [*(parent / name for parent in parents), file.parent, *([root] if root.is_dir() else [])]
+
+
+def open_found(
+    folder: Path, index: Mapping[str, str], image_id: str, ledger: Ledger, *, frame: tuple[int, int]
+) -> ImageRef | None:
+    """An image that :func:`find_images` has found, as :func:`.rules.open_image`; None (with an entry) for one it has not."""
+    if image_id not in index:
+        ledger.drop("image_missing", image_id, "no file of that name")
+        return None
+    return open_image(folder, index[image_id], image_id, ledger, frame=frame)

@@ -197,7 +197,7 @@ def frame_sizes(tree: FilmTree, wanted: Collection[str], ledger: Ledger) -> Mapp
     sizes: dict[str, Size] = {}
     for _, (name, columns, rows) in read_table(file, ("dicom_id", "Columns", "Rows"), has_text=False):
         image_id = bare_id(name)
-        if image_id in wanted and (size := _size(columns, rows)) is not None:
+        if image_id in wanted and (size := size_in_table(columns, rows)) is not None:
             sizes.setdefault(image_id, size)
     for image_id in wanted:
         if image_id not in sizes:
@@ -205,7 +205,8 @@ def frame_sizes(tree: FilmTree, wanted: Collection[str], ledger: Ledger) -> Mapp
     return sizes
 
 
-def _size(columns: str, rows: str) -> Size | None:
+def size_in_table(columns: str, rows: str) -> Size | None:
+    """A (width, height) from two cells, or None where they hold no size."""
     width, height = whole_number(columns), whole_number(rows)
     if not (width.isdecimal() and height.isdecimal() and max(len(width), len(height)) < 7):
         return None

@@ -32,7 +32,7 @@ from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .coco import read_model
 from .coordinates import Corners, corners_of_xywh, to_number
-from .mimic_cxr import Size, film_trees, find_films, folders, neighbours, whole_number
+from .mimic_cxr import Size, film_trees, find_films, folders, neighbours, size_in_table
 from .rules import Ledger, bare_id, check_box
 from .tables import read_table
 
@@ -154,7 +154,14 @@ def _table_rows(file: Path) -> Iterator[_Row]:
         where = f"{file.name}:{line}"
         box = tuple(map(to_number, numbers))
         yield _Row(
-            where, bare_id(dicom_id), path, text, category, _corners(box), _frame(width, height), split.strip() or None
+            where,
+            bare_id(dicom_id),
+            path,
+            text,
+            category,
+            _corners(box),
+            size_in_table(width, height),
+            split.strip() or None,
         )
 
 
@@ -183,7 +190,7 @@ def _json_rows(file: Path, ledger: Ledger) -> Iterator[_Row]:
             annotation.label_text or "",
             "" if annotation.category_id is None else names.get(annotation.category_id, ""),
             _corners(annotation.bbox),
-            _frame(str(listed.width), str(listed.height)),
+            size_in_table(str(listed.width), str(listed.height)),
             annotation.split or None,
         )
 
@@ -191,13 +198,6 @@ def _json_rows(file: Path, ledger: Ledger) -> Iterator[_Row]:
 def _corners(box: Corners | list[float | None]) -> Corners:
     edges = corners_of_xywh(None if box is None else list(box))
     return None if edges is None else tuple(edges)
-
-
-def _frame(width: str, height: str) -> Size | None:
-    sides = whole_number(width), whole_number(height)
-    if not all(side.isdecimal() and len(side) < 7 and int(side) for side in sides):
-        return None
-    return int(sides[0]), int(sides[1])
 
 
 def _films(rows: Iterator[_Row], ledger: Ledger) -> dict[str, _Film]:

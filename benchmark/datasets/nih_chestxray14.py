@@ -24,8 +24,8 @@ from ..errors import WronglungError
 from ..instances import Box, Dataset, Instance
 from .class_labels import class_prompts, label_instance, label_instance_id
 from .coordinates import corners_of_xywh, to_number
-from .locating import find_file, find_images
-from .rules import Ledger, bare_id, check_box, open_image, read_text
+from .locating import find_file, find_images, open_found
+from .rules import Ledger, bare_id, check_box, read_text
 from .tables import read_rows
 
 _TABLES = ("BBox_List_2017.csv", "BBox_List_2017_Official_NIH.csv")
@@ -58,10 +58,7 @@ def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) ->
     instances: list[Instance] = []
     regions: dict[str, tuple[Box, ...]] = {}
     for film_id, findings in films.items():
-        if film_id not in index:
-            ledger.drop("image_missing", film_id, "no file of that name")
-            continue
-        image = open_image(folder, index[film_id], film_id, ledger, frame=_FRAME)
+        image = open_found(folder, index, film_id, ledger, frame=_FRAME)
         if image is None:
             continue
         size = image.width, image.height

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .coco import read_model
-from .locating import find_images
+from .locating import find_images, image_places
 from .mimic_cxr import folders, whole_number
 from .rules import Ledger, bare_id, check_box, image_ids, open_image
 from .tables import read_table
@@ -136,12 +136,10 @@ def _find(root: Path) -> Path:
 
 def _find_images(file: Path, root: Path, images: Path | None, films: Iterable[str]) -> tuple[Path, Mapping[str, str]]:
     """The folder of the films, and where they are in it by bare id."""
-    parents = (file.parent, file.resolve().parent.parent)
-    places = [*(parent / _FOLDER for parent in parents), file.parent, *([root] if root.is_dir() else [])]
     fix = (
         f"looked for {_FOLDER}/<ImageID>; join and unpack the zip parts, or name their folder with the argument images"
     )
-    return find_images(places, images, {bare_id(name) for name in films}, fix)
+    return find_images(image_places(file, root, _FOLDER), images, {bare_id(name) for name in films}, fix)
 
 
 def _films(studies: Iterable[StudyEntry], language: Language, ledger: Ledger) -> dict[str, _Film]:

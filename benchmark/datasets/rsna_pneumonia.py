@@ -26,7 +26,7 @@ from ..errors import WronglungError
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from .class_labels import class_prompts
 from .coordinates import Corners, corners_of_xywh, to_number
-from .locating import find_images
+from .locating import find_images, image_places
 from .mimic_cxr import folders, whole_number
 from .rules import Ledger, bare_id, check_box, open_image
 from .tables import read_table
@@ -90,10 +90,8 @@ def _find_images(
     file: Path, root: Path, images: Path | None, wanted: Collection[str]
 ) -> tuple[Path, Mapping[str, str]]:
     """The folder of the films, and where they are in it by id."""
-    parents = (file.parent, file.resolve().parent.parent)
-    places = [*(parent / _FOLDER for parent in parents), file.parent, *([root] if root.is_dir() else [])]
     fix = f"looked for {_FOLDER}/<patientId>.dcm; unpack the images, or name their folder with the argument images"
-    return find_images(places, images, wanted, fix)
+    return find_images(image_places(file, root, _FOLDER), images, wanted, fix)
 
 
 def _films(file: Path, ledger: Ledger) -> dict[str, Film]:

@@ -260,6 +260,14 @@ def read_text(path: Path) -> str:
         raise WronglungError(f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises :class:`WronglungError` naming the file and what is wrong with it."""
+    try:
+        return parse_json(read_text(path))
+    except ValueError as error:
+        raise WronglungError(f"{path}: not valid JSON ({error})") from error
+
+
 def parse_json(text: str) -> Any:
     """JSON in which no object names a key twice. Raises ``ValueError`` with one line of what is wrong."""
     try:

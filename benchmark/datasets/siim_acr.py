@@ -23,8 +23,8 @@ from pathlib import Path
 from ..instances import Box, Dataset, Instance
 from ..masks import Mask, from_relative_runs
 from .class_labels import class_prompts, label_instance
-from .locating import find_file, find_images
-from .rules import Ledger, bare_id, mask_box, open_image
+from .locating import find_file, find_images, open_found
+from .rules import Ledger, bare_id, mask_box
 from .tables import read_table
 
 _TABLES = ("train-rle.csv", "stage_2_train.csv")
@@ -53,10 +53,7 @@ def read(root: Path, *, prompt: str = "there-is", images: Path | None = None) ->
     instances: list[Instance] = []
     regions: dict[str, tuple[Box, ...]] = {}
     for film_id, masks in films.items():
-        if film_id not in index:
-            ledger.drop("image_missing", film_id, "no file of that name")
-            continue
-        image = open_image(folder, index[film_id], film_id, ledger, frame=_FRAME)
+        image = open_found(folder, index, film_id, ledger, frame=_FRAME)
         if image is None:
             continue
         size = image.width, image.height

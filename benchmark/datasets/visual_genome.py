@@ -30,7 +30,7 @@ from ..instances import Box, Dataset, ImageRef, Instance
 from .coordinates import corners_of_xywh
 from .jsonl import first_fault
 from .locating import find_file, find_images
-from .rules import Ledger, check_box, open_image, parse_json, read_text
+from .rules import Ledger, check_box, open_image, read_json
 
 Size = tuple[int, int]
 
@@ -101,10 +101,7 @@ def read(root: Path, *, regions_per_image: int | None = None, images: Path | Non
 
 
 def _parse(file: Path) -> list[Any]:
-    try:
-        document = parse_json(read_text(file))
-    except ValueError as error:
-        raise WronglungError(f"{file}: not valid JSON ({error})") from error
+    document = read_json(file)
     if not isinstance(document, list):
         raise WronglungError(f"{file}: must hold a list of images")
     return document
