@@ -58,6 +58,11 @@ class ModelCard(BaseModel):
     """How the map is made, for example ``"word-region attention, mean over words"``; part of the model's identity."""
     map_kind: Literal["distribution", "score"]
     """``distribution`` maps are non-negative and sum to at most 1; ``score`` maps may be any finite numbers."""
+    signed: bool | None = None
+    """Whether ``score`` maps may hold negative values, as cosines do; None where that is not said."""
+    comparable: bool | None = None
+    """Whether a value means the same in the maps of different images, as a cosine or a probability does, and the relevance
+    of a gradient does not; None where that is not said."""
     mass: Literal["sum", "clip", "softmax"] = "sum"
     """How a map becomes a distribution where a measure needs one (entropy, KL divergence): divide by the sum; set
     negative values to zero first; or softmax of the map divided by ``temperature``. ``distribution`` maps use "sum"."""

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from wronglung.adapters.gloria.adapter import Gloria, load
 from wronglung.adapters.gloria.attention import LocalSimilarity, Tokens
-from wronglung.adapters.gloria.checkpoint import file_digest
+from wronglung.adapters.state_dicts import file_digest
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.evaluation import load_model

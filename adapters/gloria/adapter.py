@@ -29,7 +29,7 @@ from .attention import (
     word_region_attention,
     word_similarity,
 )
-from .checkpoint import build_network, file_digest, read_weights
+from .checkpoint import build_network, read_weights
 from .design import Design, Pieces, read_design
 from .network import GloriaNetwork, fold_batch_norms, sentence_vectors, word_weights
 from .preprocessing import geometry, model_input, normalise

@@ -6,129 +6,47 @@ configuration that may lie beside them.
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import re
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import safetensors
-import safetensors.torch
 import torch
 from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
 from transformers import BertConfig
 
 from ...benchmark.errors import WronglungError
-from .inert_pickle import Inert, InertFile, StoredTensor
+from ..state_dicts import Weights, load_strictly, read_state_dict
 from .network import GloriaNetwork, ResNetShape, Stem
 from .preprocessing import RELEASED
 from .text import MAX_PIECES, BertFiles
-
-Weights = dict[str, torch.Tensor]
 
 _PREFIX = "gloria."
 _BERT = "text_encoder.model."
 # In released files, but without effect on any output.
 _IGNORED = re.compile(
-    r"text_encoder\.model\.(pooler\.|embeddings\.(position_ids|token_type_ids)$)|.*\.num_batches_tracked$"
+    r"text_encoder\.model\.(pooler\..*|embeddings\.(position_ids|token_type_ids))|.*\.num_batches_tracked"
 )
 _HEAD_SIZE = 64
 """Width of an attention head where no config.json tells their number; that of every published BERT size."""
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read_weights(path: Path) -> Weights:
     """All tensors of a checkpoint by their names in the network (``img_encoder.model.conv1.weight``, …).
 
-    Up to and including the last "gloria." of a name is dropped, as the released loaders do. No class or function that
-    the file names is imported or called, except those that make up a tensor.
-
-    Raises :class:`WronglungError` for a file that is missing, damaged, of another format, or without a state dict.
+    Up to and including the last "gloria." of a name is dropped, as the released loaders do. Reads and raises as
+    :func:`..state_dicts.read_state_dict`.
     """
     if not path.is_file():
         raise WronglungError(f"checkpoint {path}: no such file; give a GLoRIA checkpoint with checkpoint=PATH")
-    with path.open("rb") as stream:
-        head = stream.read(16)
-    if head.startswith(b"PK"):
-        state = _from_zip(path)
-    elif head.startswith(b"\x80"):
-        state = _from_legacy(path)
-    elif head[8:9] == b"{":
-        state = _from_safetensors(path)
-    else:
-        raise WronglungError(f"checkpoint {path}: is neither a torch file nor safetensors")
     weights: Weights = {}
-    for key, tensor in state.items():
+    for key, tensor in read_state_dict(path).items():
         name = key.rpartition(_PREFIX)[2]
         if name in weights:
             raise WronglungError(f"checkpoint {path}: {key!r} and another key both stand for {name!r}")
         weights[name] = tensor
     return weights
-
-
-def _from_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
-    try:
-        tensors: Weights = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
-    return tensors
-
-
-def _from_zip(path: Path) -> Mapping[str, torch.Tensor]:
-    try:
-        # Mapped, so that optimizer states in the file cost no memory.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError:
-        return _from_inert(path)
-    except Exception as error:  # torch reports a damaged archive in many ways
-        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({_first_line(error)})") from error
-    return _state_dict(content, torch.Tensor, path)
-
-
-def _from_inert(path: Path) -> Mapping[str, torch.Tensor]:
-    try:
-        with closing(InertFile(path)) as file:
-            stored = _state_dict(file.content, StoredTensor, path)
-            return {key: file.load_tensor(tensor) for key, tensor in stored.items()}
-    except ValueError as error:
-        raise WronglungError(f"checkpoint {path}: is damaged or no torch file ({error})") from error
-
-
-def _from_legacy(path: Path) -> Mapping[str, torch.Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WronglungError(
-            f"checkpoint {path}: is a bare pickle, or a torch file from before version 1.6, that holds more than "
-            f"tensors or is damaged, and is not unpickled; save its state dict as safetensors ({_first_line(error)})"
-        ) from error
-    return _state_dict(content, torch.Tensor, path)
-
-
-def _state_dict(content: Any, kind: type, path: Path) -> dict[str, Any]:
-    """The mapping of names to tensors in what a file holds: under "state_dict", or the whole."""
-    if isinstance(content, dict) and "state_dict" in content:
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise WronglungError(f"checkpoint {path}: holds no state dict")
-    entries = dict(dict.items(content))
-    for key, value in entries.items():
-        if not isinstance(key, str) or not isinstance(value, kind):
-            what = "an object of an unknown class" if isinstance(value, Inert) else type(value).__name__
-            raise WronglungError(f"checkpoint {path}: {key!r} is {what}, not a tensor by name")
-    return entries
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class BertSettings(BaseModel):
@@ -269,21 +187,5 @@ def build_network(
     shape = architecture(weights, path)
     resnet = ResNetShape(shape.blocks, shape.bottleneck, shape.width, stem)
     network = GloriaNetwork(resnet, shape.dimensions, bert_config(shape, bert, path), shape.no_attention, inner)
-    expected = {key: tensor for key, tensor in network.state_dict().items() if not _IGNORED.match(key)}
-    given = {key: tensor for key, tensor in weights.items() if not _IGNORED.match(key)}
-    for problem, keys in (
-        ("has no", expected.keys() - given.keys()),
-        ("has an unknown", given.keys() - expected.keys()),
-    ):
-        if keys:
-            first, *others = sorted(keys)
-            more = f" (and {len(others)} more)" if others else ""
-            raise WronglungError(f"checkpoint {path}: {problem} {first!r}{more} for a GLoRIA with a {resnet.name}")
-    for key, tensor in expected.items():
-        if given[key].shape != tensor.shape:
-            raise WronglungError(
-                f"checkpoint {path}: {key!r} has shape {tuple(given[key].shape)}, "
-                f"a {resnet.name} and BERT of {shape.dimensions} dimensions need {tuple(tensor.shape)}"
-            )
-    network.load_state_dict({key: tensor.float() for key, tensor in given.items()}, strict=False)
+    load_strictly(network, weights, path, f"a GLoRIA with a {resnet.name} and BERT of {shape.dimensions} dimensions", _IGNORED)
     return network.eval().requires_grad_(False)

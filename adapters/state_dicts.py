@@ -1,0 +1,146 @@
+"""Reading the tensors of checkpoints: torch files of any age and safetensors, whatever else lies in them.
+
+Nothing but tensors is taken from a file, and nothing that it names is imported or called except what makes up a tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from ..benchmark.errors import WronglungError
+from .inert_pickle import Inert, InertFile, StoredTensor
+
+Weights = dict[str, torch.Tensor]
+
+CONTAINERS = ("state_dict", "model_state_dict", "model")
+"""Where training frameworks put a state dict beside other things; the first that holds a mapping is taken."""
+
+
+def file_digest(*paths: Path) -> str:
+    """SHA-256 in hexadecimal: of a file, or of the digests of several, in their order."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(one.digest() for one in digests)).hexdigest()
+
+
+def read_state_dict(path: Path) -> Weights:
+    """All tensors of a checkpoint by name: what lies under one of :data:`CONTAINERS`, or the whole.
+
+    Raises :class:`WronglungError` for a file that is missing, damaged, of another format, or without a state dict.
+    """
+    if not path.is_file():
+        raise WronglungError(f"checkpoint {path}: no such file")
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if head.startswith(b"PK"):
+        return _from_zip(path)
+    if head.startswith(b"\x80"):
+        return _from_legacy(path)
+    if head[8:9] == b"{":
+        return _from_safetensors(path)
+    raise WronglungError(f"checkpoint {path}: is neither a torch file nor safetensors")
+
+
+def load_strictly(
+    module: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, what: str, ignored: re.Pattern[str] | None = None
+) -> None:
+    """Put a checkpoint's tensors into a module, as float32; ``path`` and ``what`` (is built) are for messages.
+
+    Tensors whose whole name ``ignored`` matches may be missing, or be in the file without a place. Raises
+    :class:`WronglungError` naming the keys that are missing or unknown, and the shapes that differ.
+    """
+
+    def counted(names: Iterable[str]) -> set[str]:
+        return {name for name in names if ignored is None or not ignored.fullmatch(name)}
+
+    own = module.state_dict()
+    expected, given = counted(own), counted(weights)
+    for problem, keys in (("has no", expected - given), ("has an unknown", given - expected)):
+        if keys:
+            first, *others = sorted(keys)
+            more = f" (and {len(others)} more)" if others else ""
+            raise WronglungError(f"checkpoint {path}: {problem} {first!r}{more} for {what}")
+    for key in sorted(expected):
+        if weights[key].shape != own[key].shape:
+            raise WronglungError(
+                f"checkpoint {path}: {key!r} has shape {tuple(weights[key].shape)}, {what} needs {tuple(own[key].shape)}"
+            )
+    fitting = {key: weights[key].float() if weights[key].is_floating_point() else weights[key] for key in expected}
+    module.load_state_dict(fitting, strict=False)
+
+
+def _from_safetensors(path: Path) -> Weights:
+    try:
+        tensors: Weights = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
+    return tensors
+
+
+def _from_zip(path: Path) -> Weights:
+    try:
+        # Mapped, so that optimizer states in the file cost no memory.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        return _from_inert(path)
+    except Exception as error:  # torch reports a damaged archive in many ways
+        if "TorchScript" in str(error):
+            raise WronglungError(
+                f"checkpoint {path}: is a TorchScript archive, which holds code; use the same weights as a state dict or "
+                "safetensors"
+            ) from error
+        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({_first_line(error)})") from error
+    return _state_dict(content, torch.Tensor, path)
+
+
+def _from_inert(path: Path) -> Weights:
+    try:
+        with closing(InertFile(path)) as file:
+            stored = _state_dict(file.content, StoredTensor, path)
+            return {key: file.load_tensor(tensor) for key, tensor in stored.items()}
+    except ValueError as error:
+        raise WronglungError(f"checkpoint {path}: is damaged or no torch file ({error})") from error
+
+
+def _from_legacy(path: Path) -> Weights:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WronglungError(
+            f"checkpoint {path}: is a bare pickle, or a torch file from before version 1.6, that holds more than "
+            f"tensors or is damaged, and is not unpickled; save its state dict as safetensors ({_first_line(error)})"
+        ) from error
+    return _state_dict(content, torch.Tensor, path)
+
+
+def _state_dict(content: Any, kind: type, path: Path) -> dict[str, Any]:
+    """The mapping of names to tensors in what a file holds."""
+    if isinstance(content, dict):
+        content = next((content[name] for name in CONTAINERS if name in content), content)
+    if not isinstance(content, dict) or not content:
+        raise WronglungError(f"checkpoint {path}: holds no state dict")
+    entries = dict(dict.items(content))
+    for key, value in entries.items():
+        if not isinstance(key, str) or not isinstance(value, kind):
+            what = "an object of an unknown class" if isinstance(value, Inert) else type(value).__name__
+            raise WronglungError(f"checkpoint {path}: {key!r} is {what}, not a tensor by name")
+    return entries
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
