@@ -7,7 +7,6 @@ A family says how pixels become vectors (:class:`DualNetwork`, with one :class:`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from ..benchmark.errors import WronglungError
 from ..benchmark.protocol import Alignment, Features, Geometry, LoadedImage, ModelCard
+from .encoding import at_least_float32, full_precision, geometry_of
 from .pixels import Pipeline
 from .saliency.cosine import LocalSimilarity, cosine_map, local_similarity
 
@@ -154,7 +154,9 @@ class DualModel:
         self._network = network
         self._method = network.methods[method]
         if isinstance(self._method, Gradient) and dtype != torch.float32:
-            raise WronglungError(f"model {card.name!r}: saliency method {method!r} takes gradients, for which it needs float32")
+            raise WronglungError(
+                f"model {card.name!r}: saliency method {method!r} takes gradients, for which it needs float32"
+            )
         if not 0 < tau < float("inf"):
             raise WronglungError(f"tau={tau}: must be positive and finite")
         self._similarity, self._tau = similarity, tau
@@ -184,9 +186,7 @@ class DualModel:
         key = {Dense: "patches", Gradient: "activations", TextBlind: "map"}[type(self._method)]
         return [
             Features({key: one.clone(memory_format=torch.contiguous_format), "global": whole.clone()}, where)
-            for one, whole, where in zip(
-                at_least_float32(local), at_least_float32(pooled), geometries, strict=True
-            )
+            for one, whole, where in zip(at_least_float32(local), at_least_float32(pooled), geometries, strict=True)
         ]
 
     @torch.no_grad()
@@ -256,22 +256,3 @@ def seen_cells(geometry: Geometry, rows: int, columns: int) -> torch.Tensor:
     down = inside(rows, geometry.frame_height, y1, y1 + geometry.image_height * geometry.scale_y)
     seen = down[:, None] & across[None]
     return seen if bool(seen.any()) else torch.ones_like(seen)
-
-
-def geometry_of(image: Features) -> Geometry:
-    """An image's geometry. Raises ``ValueError`` for the features of a sentence."""
-    if image.geometry is None:
-        raise ValueError("the features of a sentence were given in the place of an image's")
-    return image.geometry
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """No TF32 in float32 convolutions, which CUDA uses by default, and no choice of algorithm by timing."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-
-
-def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in float32, or in its own dtype where that is wider."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -57,7 +57,11 @@ def read_state_dict(path: Path) -> Weights:
 
 
 def load_strictly(
-    module: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, what: str, ignored: re.Pattern[str] | None = None
+    module: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    path: Path,
+    what: str,
+    ignored: re.Pattern[str] | None = None,
 ) -> None:
     """Put a checkpoint's tensors into a module, as float32; ``path`` and ``what`` (is built) are for messages.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.rnn import pad_sequence
 
 from ...benchmark.errors import WronglungError
-from ...benchmark.protocol import Alignment, Features, Geometry, LoadedImage, ModelCard
+from ...benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
+from ..encoding import at_least_float32, full_precision, geometry_of
 from ..greyscale import Intensity
+from ..state_dicts import file_digest
 from .attention import (
     LOCAL_SIMILARITIES,
     LocalSimilarity,
@@ -195,12 +196,12 @@ class Gloria:
             except ValueError as error:
                 raise WronglungError(f"image {image.id}: {error}") from error
         pixels = normalise(torch.stack(levels).to(self._device))
-        with _full_precision(self._device):
+        with full_precision(self._device):
             local, overall = self._network.img_encoder(pixels[:, None])
-        regions = _at_least_float32(local).permute(0, 2, 3, 1)
+        regions = at_least_float32(local).permute(0, 2, 3, 1)
         return [
             Features({"regions": one.clone(memory_format=torch.contiguous_format), "global": whole.clone()}, where)
-            for one, whole, where in zip(regions, _at_least_float32(overall), geometries, strict=True)
+            for one, whole, where in zip(regions, at_least_float32(overall), geometries, strict=True)
         ]
 
     @torch.no_grad()
@@ -274,7 +275,7 @@ class Gloria:
             weight, saliency = saliency[:, 0], saliency[:, 1:]
         return Alignment(
             saliency=saliency.reshape(grid.shape[:3]),
-            geometry=[_geometry_of(item) for item in images],
+            geometry=[geometry_of(item) for item in images],
             local_similarity=local,
             global_similarity=global_similarity(self._globals(images), self._globals(sentences)),
             no_attention_weight=weight,
@@ -287,20 +288,3 @@ class Gloria:
 
     def _globals(self, items: Sequence[Features]) -> torch.Tensor:
         return torch.stack([item.tensors["global"].to(self._device) for item in items])
-
-
-def _geometry_of(image: Features) -> Geometry:
-    if image.geometry is None:
-        raise ValueError("the features of a sentence were given in the place of an image's")
-    return image.geometry
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """No TF32 in float32 convolutions, which CUDA uses by default, and no choice of algorithm by timing."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-
-
-def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

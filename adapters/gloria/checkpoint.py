@@ -187,5 +187,7 @@ def build_network(
     shape = architecture(weights, path)
     resnet = ResNetShape(shape.blocks, shape.bottleneck, shape.width, stem)
     network = GloriaNetwork(resnet, shape.dimensions, bert_config(shape, bert, path), shape.no_attention, inner)
-    load_strictly(network, weights, path, f"a GLoRIA with a {resnet.name} and BERT of {shape.dimensions} dimensions", _IGNORED)
+    load_strictly(
+        network, weights, path, f"a GLoRIA with a {resnet.name} and BERT of {shape.dimensions} dimensions", _IGNORED
+    )
     return network.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""What :mod:`..check` asks of an adapter, one subject a module."""
