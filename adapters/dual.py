@@ -36,6 +36,8 @@ class Dense:
     words: str
     """The method in words, for the card."""
     encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    finish: Callable[[torch.Tensor], torch.Tensor] = lambda maps: maps
+    """What becomes of the cosines [batch, rows, columns], such as smoothing; the local similarity comes before it."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ class DualModel:
         if isinstance(self._method, Dense):
             with torch.no_grad():
                 patches = self._stacked(images, "patches")
-                saliency = cosine_map(patches, text)
+                saliency = self._method.finish(cosine_map(patches, text))
                 counted = torch.stack([seen_cells(one, *patches.shape[1:3]) for one in geometries]).to(self._device)
                 local = local_similarity(patches, text, self._similarity, self._tau, counted)
         elif isinstance(self._method, Gradient):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ..benchmark.errors import WronglungError
 
@@ -29,7 +30,8 @@ def model_folder(
     Raises :class:`WronglungError` saying which file is missing, what to fetch and where to put it, and for a repository
     whose owners grant access one by one.
     """
-    folder = Path(source).expanduser()
+    # The method of Path raises where there is no such user.
+    folder = Path(os.path.expanduser(source))  # noqa: PTH111
     if folder.is_dir():
         for names in required:
             alternatives = (names,) if isinstance(names, str) else names
@@ -47,11 +49,6 @@ def model_folder(
     return found[0].parent
 
 
-def cached(source: str, file: str = "config.json") -> bool:
-    """Whether the local cache of the hub holds a repository's file."""
-    return isinstance(try_to_load_from_cache(source, file), str)
-
-
 def _first(source: str, names: tuple[str, ...], argument: str, revision: str | None) -> Path:
     for name in names:
         if isinstance(known := try_to_load_from_cache(source, name, revision=revision), str):
@@ -66,10 +63,10 @@ def _fetch(source: str, name: str, argument: str, revision: str | None) -> Path 
     """The file, or None where the repository has none of this name."""
     try:
         return Path(hf_hub_download(source, name, revision=revision))
-    except EntryNotFoundError as error:
-        if "LocalEntryNotFound" not in type(error).__name__:
-            return None
+    except LocalEntryNotFoundError:
         problem = "is not in the local cache, and the hub is out of reach or switched off"
+    except EntryNotFoundError:
+        return None
     except GatedRepoError:
         raise WronglungError(
             f"{argument}={source}: access is granted on request: accept the terms on the model's page on the Hugging Face "

@@ -31,7 +31,9 @@ _STORAGE_DTYPES = {
 
 
 class Inert:
-    """Stands for an object of a class that is not ours to make."""
+    """Stands for an object of a class that is not ours to make; ``origin`` is that class's name as the file has it."""
+
+    origin = "unknown"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls)
@@ -90,7 +92,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _STORAGE_DTYPES:
             return _STORAGE_DTYPES[name]
-        return _KNOWN.get((module, name), Inert)
+        known = _KNOWN.get((module, name))
+        return type("Inert", (Inert,), {"origin": f"{module}.{name}"}) if known is None else known
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[1], torch.dtype):

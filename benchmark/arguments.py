@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
@@ -38,7 +39,9 @@ def named_parameters(function: Callable[..., Any], kinds: Collection[Any]) -> li
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotated types of a function's or class's parameters, resolved."""
+    """The annotated types of a function's or class's parameters, resolved; also of one with arguments bound."""
+    if isinstance(function, partial):
+        function = function.func
     try:
         return get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     except NameError:

@@ -127,7 +127,15 @@ def list_names(
     from tabulate import tabulate
 
     for one, rows in tables.items():
-        lines = [(row.name, row.summary, "" if row.origin == "wronglung" else row.origin) for row in rows]
+        lines = [
+            (
+                row.name,
+                row.summary,
+                "built in" if row.origin == "wronglung" else row.origin,
+                f"needs {row.missing}" if row.missing else "",
+            )
+            for row in rows
+        ]
         typer.echo(f"{one}\n{tabulate(lines, tablefmt='plain')}\n")
 
 
@@ -159,6 +167,20 @@ def check(
             typer.echo(f"{'ok    ' if one.passed else 'FAILED'} {one.name}: {one.detail}")
     if not all(one.passed for one in checks):
         raise typer.Exit(1)
+
+
+@app.command("convert-checkpoint")
+def convert_checkpoint(
+    source: Annotated[Path, typer.Argument(help="A torch file, with whatever objects in it.")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors file to write; a .json card is written beside it.")],
+    strip: Annotated[str, typer.Option(help="Take this off the front of the tensors' names, for example model.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Turn a checkpoint with foreign objects into safetensors and a JSON card, without making any of the objects."""
+    from ..adapters.convert import convert
+
+    card = convert(source, out, strip=strip, overwrite=overwrite)
+    typer.echo(f"{out}\n{card}")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import yaml
@@ -48,11 +49,12 @@ def _yaml(spec: Any) -> str:
 
 
 def _function(function: Any, kind: str) -> str:
-    description = inspect.getdoc(function) or "no description"
+    written = function.func if isinstance(function, partial) else function
+    description = inspect.getdoc(written) or "no description"
     parameters = list(inspect.signature(function).parameters.values())
     if kind == "dataset":
         # A reader's format is described by its module; its first parameter is the folder.
-        module = inspect.getmodule(function)
+        module = inspect.getmodule(written)
         description = f"{inspect.cleandoc((module and module.__doc__) or '')}\n\n{description}"
         parameters = parameters[1:]
     elif kind != "model":

@@ -40,17 +40,22 @@ DEFAULT_BATCH = 16
 def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arguments: Any) -> Any:
     """Make the model ``name`` (a built-in name, a plug-in's, or ``path/to/file.py:Class``).
 
-    ``arguments`` are those of its factory; strings are converted to the annotated types. ``device`` is "auto" (CUDA,
+    "NAME:VALUE" is short for the first argument of its factory (``open-clip:ViT-B-16/openai``). ``arguments`` are those of its factory; strings are converted to the annotated types. ``device`` is "auto" (CUDA,
     else MPS, else CPU) or a torch device, ``dtype`` "auto" (float32), "float32", "bfloat16" or "float16"; both are
     passed to factories that take them. Raises :class:`WronglungError` for an unknown name or argument, a device that
     is not there, and an object that is no alignment model.
     """
-    factory = MODELS.get(name)
+    base, short = MODELS.split(name)
+    factory = MODELS.get(base)
     if not callable(factory):
         raise WronglungError(f"model {name!r}: {factory!r} is not a class or function that makes a model")
     named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     parameters = named_parameters(factory, named)
     own = [one for one in parameters if one not in ("device", "dtype")]
+    if short is not None:
+        if not own:
+            raise WronglungError(f"model {base!r}: takes no arguments; leave {':' + short!r} out")
+        arguments = {own[0]: short, **arguments}
     values = check_arguments(factory, arguments, own, f"model {name!r}")
     if "device" in parameters:
         values["device"] = resolve_device(device)
@@ -68,7 +73,7 @@ def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arg
 
 def placement(name: str, device: str, dtype: str) -> dict[str, str]:
     """Where a model computes and in which type, for the manifest; one that takes neither is NumPy on the CPU."""
-    parameters = inspect.signature(MODELS.get(name)).parameters
+    parameters = inspect.signature(MODELS.get(MODELS.split(name)[0])).parameters
     return {
         "device": resolve_device(device) if "device" in parameters else "cpu",
         "dtype": str(resolve_dtype(dtype)).removeprefix("torch.") if "dtype" in parameters else "float32",

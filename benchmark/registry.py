@@ -10,29 +10,52 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .errors import WronglungError
 
 
 class Entry(NamedTuple):
-    """A catalogue entry: where the object is (``"module:attribute"``), and one line of what it is."""
+    """A catalogue entry: where the object is (``"module:attribute"``), and one line of what it is.
+
+    ``preset`` are arguments that the name stands for; whoever gives them overrides them. ``module`` is what must be installed
+    to use it, with the extra of this package that brings it. ``asks`` are arguments without which it cannot be made, and
+    ``hub`` the repository that its weights come from where no argument says otherwise.
+    """
 
     target: str
     summary: str
+    preset: Mapping[str, Any] = MappingProxyType({})
+    module: tuple[str, str] | None = None
+    asks: tuple[str, ...] = ()
+    hub: str | None = None
+
+    def missing(self) -> str:
+        """What stands between this installation and the object, in words; empty when nothing does."""
+        lacks = []
+        if self.module is not None and importlib.util.find_spec(self.module[0]) is None:
+            lacks.append(f'pip install "wronglung[{self.module[1]}]"')
+        lacks += [f"{argument}=..." for argument in self.asks]
+        if self.hub is not None and not _in_hub_cache(self.hub):
+            lacks.append(f"weights of {self.hub}")
+        return ", ".join(lacks)
 
 
 class Listed(NamedTuple):
-    """A name as ``wronglung list`` shows it."""
+    """A name as ``wronglung list`` shows it; ``missing`` is what is needed and not there."""
 
     name: str
     origin: str
     summary: str
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +76,7 @@ class Registry:
 
     def listed(self) -> list[Listed]:
         """All names: the built-in ones in their own order, then those of other packages by name."""
-        rows = [Listed(name, "wronglung", entry.summary) for name, entry in self.builtin().items()]
+        rows = [Listed(name, "wronglung", one.summary, one.missing()) for name, one in self.builtin().items()]
         for name, points in sorted(self._plugins().items()):
             for point in points:
                 origin = point.dist.name if point.dist else "unknown package"
@@ -62,7 +85,7 @@ class Registry:
         return rows
 
     def get(self, name: str) -> Any:
-        """The object of a name, an entry point or a ``file.py:attribute``.
+        """The object of a name (with its preset arguments bound), an entry point or a ``file.py:attribute``.
 
         Raises :class:`WronglungError` for an unknown name (with the nearest ones), a name claimed twice, and a
         plug-in or file that cannot be imported.
@@ -75,7 +98,8 @@ class Registry:
             owners = ["wronglung"] * (name in builtin) + [p.dist.name if p.dist else p.value for p in points]
             raise WronglungError(f"{self.kind} {name!r} is claimed by {' and '.join(owners)}; uninstall one")
         if name in builtin:
-            return _resolve(builtin[name].target)
+            found = _resolve(builtin[name].target)
+            return partial(found, **builtin[name].preset) if builtin[name].preset else found
         if points:
             try:
                 return points[0].load()
@@ -87,6 +111,13 @@ class Registry:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         raise WronglungError(f"unknown {self.kind} {name!r}; {hint}")
+
+    def split(self, name: str) -> tuple[str, str | None]:
+        """A name and what follows it: "phantom:128" is "phantom" and "128", which is short for its first argument."""
+        base, colon, short = name.partition(":")
+        if colon and not base.endswith(".py") and (base in self.builtin() or base in self._plugins()):
+            return base, short
+        return name, None
 
     def _plugins(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}
@@ -112,6 +143,13 @@ class Registry:
         if not hasattr(module, attribute):
             raise WronglungError(f"{path} defines no {attribute!r}")
         return getattr(module, attribute)
+
+
+def _in_hub_cache(repository: str) -> bool:
+    """Whether the local cache of the Hugging Face hub holds anything of a repository; without importing its library."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
+    return any((cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*/*"))
 
 
 def _resolve(target: str) -> Any:

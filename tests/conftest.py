@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import os
+import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +18,41 @@ from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.sketch import write_sketch
 from wronglung.benchmark.instances import Dataset
 
+# Processes that a test starts ask no hub; this one could not, see `no_network`.
+os.environ["HF_HUB_OFFLINE"] = "1"
 # Small tensors on few cores: more threads only wait for each other.
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Nothing in the tests may reach further than this machine."""
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def is_here(host: Any) -> bool:
+        if host in (None, "", "localhost", socket.gethostname()):
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and not is_here(address[0]):
+            raise AssertionError(f"a test reached for the network: {address}")
+        connect(self, address)
+
+    def resolve_here(host: Any, *arguments: Any, **named: Any) -> Any:
+        if not is_here(host.decode() if isinstance(host, bytes) else host):
+            raise AssertionError(f"a test reached for the network: {host}")
+        return resolve(host, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        patch.setattr(socket, "getaddrinfo", resolve_here)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ ALLOWED = {
     "leaderboard": {"benchmark"},
 }
 KNOWN_TO_TASKS = {"arguments", "errors", "instances", "registry", "metrics.catalogue"}
-KNOWN_TO_ADAPTERS = {"anatomy", "errors", "geometry", "instances", "protocol", "registry"}
+KNOWN_TO_ADAPTERS = {"anatomy", "arguments", "errors", "geometry", "instances", "protocol", "registry"}
 
 
 def test_imports_go_one_way() -> None:

@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from ...benchmark.errors import WronglungError
 from ..greyscale import Intensity
+from ..whole_file import write_bytes
 from .attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
 from .checkpoint import BertSettings
 from .network import Stem
 from .preprocessing import RELEASED, Frame
 from .text import Cleaning
-from .whole_file import write_bytes
 
 METADATA = "wronglung-gloria"
 """The key of the design and the vocabulary among a file's metadata."""

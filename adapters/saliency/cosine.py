@@ -39,7 +39,7 @@ def local_similarity(
     if kind == "mean":
         return s.masked_fill(~counted, 0.0).sum(dim=1) / counted.sum(dim=1)
     if kind == "logsumexp":
-        return tau * ((outside / tau).logsumexp(dim=1) - counted.sum(dim=1).log())
+        return tau * ((outside / tau).logsumexp(dim=1) - counted.sum(dim=1).to(s.dtype).log())
     attention = (outside / tau).softmax(dim=1)
     pooled = (attention[..., None] * functional.normalize(patches, dim=-1).flatten(1, 2)).sum(dim=1)
     return functional.cosine_similarity(pooled, text, dim=-1)

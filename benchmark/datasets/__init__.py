@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,8 @@ def read_dataset(
     name: str, root: str | Path | None = None, /, *, split: str | None = None, **arguments: Any
 ) -> Dataset:
     """As :func:`load_dataset`, but a dataset in which nothing is usable is returned, with its ledger."""
-    read, short = _reader(name)
+    base, short = DATASETS.split(name)
+    read = DATASETS.get(base)
     root_parameter, *parameters = inspect.signature(read).parameters.values()
     own = [one.name for one in parameters]
     if short is not None:
@@ -126,13 +126,6 @@ def read_dataset(
     if not isinstance(dataset, Dataset):
         raise WronglungError(f"dataset {name!r}: its reader returned {type(dataset).__name__}, not a wronglung.Dataset")
     return _only(dataset, split) if split is not None and "split" not in own and dataset.instances else dataset
-
-
-def _reader(name: str) -> tuple[Callable[..., Any], str | None]:
-    base, colon, short = name.partition(":")
-    if colon and not base.endswith(".py") and base in {listed.name for listed in DATASETS.listed()}:
-        return DATASETS.get(base), short
-    return DATASETS.get(name), None
 
 
 def _only(dataset: Dataset, split: str) -> Dataset:
