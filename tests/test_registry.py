@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wronglung import load_suite
+from wronglung.adapters.floors import uniform
+from wronglung.benchmark import evaluation
+from wronglung.benchmark.arguments import check_arguments
 from wronglung.benchmark.errors import WronglungError
-from wronglung.benchmark.registry import MODELS, PERTURBATIONS, SUBSETS
+from wronglung.benchmark.registry import MODELS, PERTURBATIONS, SUBSETS, Entry, Registry
 from wronglung.tasks.schema import list_definitions
 
 Install = Callable[[str, str], None]
@@ -111,3 +117,56 @@ def test_an_argument_of_a_factory_may_be_called_name(tmp_path: Path) -> None:
         "    return model\n"
     )
     assert load_model(f"{tmp_path / 'mine.py'}:make", name="ours").asked == "ours"
+
+
+class TestPresetsAndShorthand:
+    @pytest.fixture
+    def registry(self, monkeypatch: pytest.MonkeyPatch) -> Registry:
+        """One family that takes a model's name, and a preset of it."""
+
+        def load(model: str, method: str = "value", tau: float = 0.07) -> tuple[str, str, float]:
+            """A family."""
+            return model, method, tau
+
+        module = types.ModuleType("made_up_catalogue")
+        vars(module)["load"] = load
+        vars(module)["CATALOGUE"] = {
+            "family": Entry("made_up_catalogue:load", "a family", asks=("weights",)),
+            "preset": Entry("made_up_catalogue:load", "a preset", preset={"model": "B-16", "tau": 0.5}),
+        }
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return Registry("model", "wronglung.models", "made_up_catalogue:CATALOGUE")
+
+    def test_a_preset_binds_arguments_which_can_be_overridden(self, registry: Registry) -> None:
+        assert registry.get("preset")() == ("B-16", "value", 0.5)
+        assert registry.get("preset")(tau=1.0) == ("B-16", "value", 1.0)
+
+    def test_what_follows_a_known_name_is_split_off(self, registry: Registry) -> None:
+        assert registry.split("family:B-16/openai") == ("family", "B-16/openai")
+        assert registry.split("family:hub:owner/name") == ("family", "hub:owner/name")
+        for whole in ("family", "unknown:B-16", "some/file.py:Class", "family.py:Class"):
+            assert registry.split(whole) == (whole, None)
+
+    def test_a_list_says_what_is_missing(self, registry: Registry) -> None:
+        assert [(row.name, row.missing) for row in registry.listed()][:2] == [("family", "weights=..."), ("preset", "")]
+
+    def test_arguments_of_a_preset_are_converted_and_checked(self, registry: Registry) -> None:
+        preset = registry.get("preset")
+        assert check_arguments(preset, {"tau": "0.1"}, ["model", "method", "tau"], "model")["tau"] == 0.1
+        with pytest.raises(WronglungError, match="tau"):
+            check_arguments(preset, {"tau": "much"}, ["model", "method", "tau"], "model")
+
+    def test_load_model_takes_the_short_form(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = []
+
+        def load(model: str, method: str = "value") -> Any:
+            made.append((model, method))
+            return uniform()
+
+        vars(sys.modules["made_up_catalogue"])["load"] = load
+        monkeypatch.setattr(evaluation, "MODELS", registry)
+        evaluation.load_model("family:B-16/openai", method="naive")
+        assert made == [("B-16/openai", "naive")]
+        vars(sys.modules["made_up_catalogue"])["load"] = uniform
+        with pytest.raises(WronglungError, match=r"model 'family': takes no arguments; leave ':B-16' out"):
+            evaluation.load_model("family:B-16")
