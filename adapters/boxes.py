@@ -14,7 +14,8 @@ def raster_max(
 
     ``boxes`` [N, 4] are (x1, y1, x2, y2) in edge coordinates of the pixels of the map, ``scores`` [N]. A box covers the pixels
     that it touches: its upper left corner is rounded down and its lower right corner up, and what lies outside the map is cut
-    off. Unscored boxes have scores of 1: the map is then 1 inside their union.
+    off. Scores are held against the threshold in their own dtype. Unscored boxes have scores of 1: the map is then 1 inside
+    their union.
 
     The largest score does not count overlaps twice, as a sum would, nor punish them, as a mean would. The result is on the
     device of ``boxes``. Raises ``ValueError`` for shapes that do not fit and for a coordinate that is no number.
@@ -36,8 +37,10 @@ def raster_max_batch(
     first = np.floor(corners[:, :2]).clip(0, (width, height)).astype(np.int64)
     end = np.ceil(corners[:, 2:]).clip(0, (width, height)).astype(np.int64)
     maps = np.zeros((len(scores), height, width), dtype=np.float32)
-    for canvas, values in zip(maps, scores.detach().cpu().float().numpy(), strict=True):
-        _paint(canvas, first, end, values, threshold)
+    scores = scores.detach().cpu()
+    values, above = scores.float().numpy(), (scores > threshold).numpy()
+    for canvas, of_sentence, chosen in zip(maps, values, above, strict=True):
+        _paint(canvas, first[chosen], end[chosen], of_sentence[chosen])
     return torch.from_numpy(maps).to(boxes.device)
 
 
@@ -46,12 +49,9 @@ def _paint(
     first: npt.NDArray[np.int64],
     end: npt.NDArray[np.int64],
     values: npt.NDArray[np.float32],
-    threshold: float,
 ) -> None:
     """Paint boxes from the lowest score to the highest, so that the highest stays."""
-    # Compared as float64: the threshold must not be rounded to the scores' type.
-    chosen = np.flatnonzero(values.astype(np.float64) > threshold)
-    chosen = chosen[np.argsort(values[chosen], kind="stable")]
-    corners = np.concatenate([first, end], axis=1)[chosen].tolist()
-    for (x1, y1, x2, y2), value in zip(corners, values[chosen].tolist(), strict=True):
+    order = np.argsort(values, kind="stable")
+    corners = np.concatenate([first, end], axis=1)[order].tolist()
+    for (x1, y1, x2, y2), value in zip(corners, values[order].tolist(), strict=True):
         canvas[y1:y2, x1:x2] = value

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from .gloria.area_resize import resize_area
@@ -115,13 +116,6 @@ def blur(pixels: torch.Tensor, sigma_y: float, sigma_x: float) -> torch.Tensor:
 
     It reaches ⌈3 · sigma⌉ pixels to each side; borders are mirrored about the centre of the outermost pixel.
     """
-    return _blur_columns(_blur_columns(pixels, sigma_y).mT, sigma_x).mT
-
-
-def _blur_columns(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
-    reach = math.ceil(3 * sigma)
-    if reach == 0:
-        return pixels
-    taps = torch.softmax(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2, 0)
-    padded = functional.pad(pixels[:, None], (0, 0, reach, reach), mode="reflect")
-    return functional.conv2d(padded, taps[None, None, :, None])[:, 0]
+    sigma = (0.0, sigma_y, sigma_x)
+    reach = [math.ceil(3 * one) for one in sigma]
+    return torch.from_numpy(gaussian_filter(pixels.numpy(), sigma, mode="mirror", radius=reach))

@@ -1,4 +1,4 @@
-"""What encoders share: the precision that they compute in, and whose geometry is whose."""
+"""What encoders share: the precision that they compute in, whose geometry is whose, what they were trained on."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor in float32, or in its own dtype where that is wider."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def sources(trained_on: str | None) -> tuple[str, ...]:
+    """The datasets of a list separated by commas, for a card."""
+    return tuple(one.strip() for one in (trained_on or "").split(",") if one.strip())

@@ -44,7 +44,7 @@ class FunctionModel:
         if len(sizes) > 1:
             raise WronglungError(
                 f"model {self.card.name!r}: maps of {' × '.join(map(str, sizes[0]))} and of "
-                f"{' × '.join(map(str, sizes[-1]))} cells; make all maps of one size"
+                f"{' × '.join(map(str, sizes[-1]))} cells; make all maps of one size, or give from_functions a `grid`"
             )
         if self.card.map_kind == "distribution":
             maps = [one / one.sum() for one in maps]

@@ -24,8 +24,8 @@ def model_folder(
 
     ``source`` is a folder, or the name of a repository on the hub, ``owner/name``. ``required`` are names of files; a
     tuple names alternatives, of which the first that exists is enough. Of a repository, the local cache comes first; what
-    it lacks is downloaded, unless the hub is switched off (``HF_HUB_OFFLINE=1``). ``argument`` is the model's argument that
-    named the source.
+    it lacks is downloaded, unless the hub is switched off (``HF_HUB_OFFLINE=1``). ``optional`` files may be
+    missing; without the hub, those that the cache lacks are. ``argument`` is the model's argument that named the source.
 
     Raises :class:`WronglungError` saying which file is missing, what to fetch and where to put it, and for a repository
     whose owners grant access one by one.
@@ -43,10 +43,14 @@ def model_folder(
         raise WronglungError(
             f"{argument}={source}: {what}; give a folder with {_listed(required)}, or a name on the Hugging Face hub"
         )
-    found = [_first(source, (names,) if isinstance(names, str) else names, argument, revision) for names in required]
+    for names in required:
+        path = _first(source, (names,) if isinstance(names, str) else names, argument, revision)
+        # A snapshot's folder is called after its commit: all files are of one.
+        folder, revision = path.parent, path.parent.name
     for name in optional:
-        _fetch(source, name, argument, revision)
-    return found[0].parent
+        if try_to_load_from_cache(source, name, revision=revision) is None:
+            _fetch(source, name, argument, revision, needed=False)
+    return folder
 
 
 def _first(source: str, names: tuple[str, ...], argument: str, revision: str | None) -> Path:
@@ -59,11 +63,13 @@ def _first(source: str, names: tuple[str, ...], argument: str, revision: str | N
     raise WronglungError(f"{argument}={source}: the repository has no {' or '.join(names)}")
 
 
-def _fetch(source: str, name: str, argument: str, revision: str | None) -> Path | None:
-    """The file, or None where the repository has none of this name."""
+def _fetch(source: str, name: str, argument: str, revision: str | None, needed: bool = True) -> Path | None:
+    """The file, or None where the repository has none of this name, or where it is not needed and the hub out of reach."""
     try:
         return Path(hf_hub_download(source, name, revision=revision))
     except LocalEntryNotFoundError:
+        if not needed:
+            return None
         problem = "is not in the local cache, and the hub is out of reach or switched off"
     except EntryNotFoundError:
         return None

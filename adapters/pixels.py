@@ -1,30 +1,71 @@
-"""From a decoded image to a model's input, and where the image's pixels lie in it: preprocessing as a list of steps.
+"""From a decoded image to a model's input, and where the image's pixels lie in it.
 
 >>> pipeline = Pipeline((Shortest(224), CentreCrop(224, 224), Normalise(CLIP_MEAN, CLIP_STD)))
 >>> pixels, geometry = pipeline(image)
 
-Each step follows the arithmetic of the library that the models were trained with, rounding included; the geometry is what
-the steps really did. Named pipelines for whole families are at the end.
+Here are the pipelines of whole families, and the reader of Hugging Face's processor files; the steps are in
+:mod:`.steps`. One more step before or after: ``replace(pipeline, steps=(PadToSquare(), *pipeline.steps))``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from ..benchmark.errors import WronglungError, explain
-from ..benchmark.geometry import Geometry
-from .canvas import Backend, Canvas, Interpolation, blur, values
-from .greyscale import grey
+from .canvas import Backend, Canvas, Interpolation
+from .steps import (
+    BlurredSquash,
+    CentreCrop,
+    Colour,
+    Fit,
+    Longest,
+    Normalise,
+    PadToSquare,
+    Pipeline,
+    Rescale,
+    Rounding,
+    Shortest,
+    Squash,
+    Step,
+    Triple,
+)
 
-Triple = tuple[float, float, float]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "HALF_MEAN",
+    "HALF_STD",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Backend",
+    "BlurredSquash",
+    "Canvas",
+    "CentreCrop",
+    "Colour",
+    "Fit",
+    "Interpolation",
+    "Longest",
+    "Normalise",
+    "PadToSquare",
+    "Pipeline",
+    "Rescale",
+    "Rounding",
+    "Shortest",
+    "Squash",
+    "Step",
+    "Triple",
+    "biovil",
+    "chexzero",
+    "clip",
+    "from_processor",
+    "medclip",
+    "pad256",
+]
 
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
@@ -32,261 +73,6 @@ IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 HALF_MEAN: Triple = (0.5, 0.5, 0.5)
 HALF_STD: Triple = (0.5, 0.5, 0.5)
-
-Colour = Literal["RGB", "grey", "stretched grey"]
-"""How an image becomes 8-bit levels. ``RGB``: grey images stay grey, and alpha is dropped. ``grey``: as
-:func:`.greyscale.grey` says. ``stretched grey``: each image's darkest level becomes 0 and its brightest 255, truncated."""
-
-Rounding = Literal["round", "floor", "truncate"]
-"""How half of an odd difference between an image and its crop becomes whole. ``round``: to the even neighbour, and towards
-zero where the image is smaller (torchvision, open_clip). ``floor``: down (transformers with Pillow). ``truncate``: towards
-zero (transformers with torchvision)."""
-
-
-class Step(Protocol):
-    """What is done to a canvas, and in words."""
-
-    def __call__(self, canvas: Canvas) -> Canvas: ...
-
-    def __str__(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """Steps that make a model's input of an image.
-
-    Levels that no step has turned into values become 0…1 where values are needed: at :class:`Normalise`, and at the end.
-    """
-
-    steps: tuple[Step, ...]
-    colour: Colour = "RGB"
-
-    def __call__(self, image: Image.Image) -> tuple[torch.Tensor, Geometry]:
-        """The model's input, float32 [3, height, width] on the CPU, and how the image lies in it.
-
-        Raises ``ValueError`` for an image that has no 8-bit reading (:func:`.greyscale.grey`) or is too thin.
-        """
-        canvas = Canvas(_levels(image, self.colour))
-        for step in self.steps:
-            canvas = step(canvas)
-        pixels = values(canvas.pixels).expand(3, -1, -1).contiguous()
-        geometry = Geometry(
-            *image.size,
-            canvas.width,
-            canvas.height,
-            scale_x=canvas.scale_x,
-            scale_y=canvas.scale_y,
-            offset_x=canvas.offset_x,
-            offset_y=canvas.offset_y,
-        )
-        return pixels, geometry
-
-    def __str__(self) -> str:
-        return "; ".join([self.colour, *map(str, self.steps)])
-
-    @property
-    def frame(self) -> tuple[int, int] | None:
-        """Height and width of the input, or None where they depend on the image."""
-        shaping = [step for step in self.steps if not isinstance(step, (Rescale, Normalise))]
-        last = shaping[-1] if shaping else None
-        return (last.height, last.width) if isinstance(last, (Squash, BlurredSquash, CentreCrop)) else None
-
-
-def _levels(image: Image.Image, colour: Colour) -> torch.Tensor:
-    """Levels of an image, uint8 [1 or 3, rows, columns]."""
-    if colour == "RGB" and Image.getmodebase(image.mode) != "L":
-        return torch.from_numpy(np.stack([np.asarray(band) for band in image.convert("RGB").split()]))
-    levels = grey(image)
-    if colour == "stretched grey":
-        # In this order and precision: a truncated level depends on the last bit.
-        height = levels.astype(np.float64) - levels.min()
-        levels = (height / max(1.0, height.max()) * 255).astype(np.uint8)
-    return torch.tensor(levels[None])
-
-
-@dataclass(frozen=True)
-class Shortest:
-    """Resize until the shorter side is ``side`` pixels; the other one in proportion, truncated (torchvision's rule)."""
-
-    side: int
-    interpolation: Interpolation = "bicubic"
-    backend: Backend = "pillow"
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        longer = int(self.side * max(canvas.height, canvas.width) / min(canvas.height, canvas.width))
-        size = (longer, self.side) if canvas.width <= canvas.height else (self.side, longer)
-        return canvas.resized(*size, self.interpolation, self.backend)
-
-    def __str__(self) -> str:
-        return f"shortest side to {self.side}, {_by(self.interpolation, self.backend)}"
-
-
-@dataclass(frozen=True)
-class Longest:
-    """Resize until the longer side is ``side`` pixels; the other one in proportion, truncated.
-
-    ``exact``: whether the longer side is ``side`` whatever its image; else it is a truncated product as well, which
-    floating point leaves a pixel short for some sizes (CheXzero).
-    """
-
-    side: int
-    interpolation: Interpolation = "bicubic"
-    backend: Backend = "pillow"
-    exact: bool = True
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        longer = max(canvas.height, canvas.width)
-        ratio = self.side / longer
-        height, width = (
-            self.side if self.exact and side == longer else int(side * ratio) for side in (canvas.height, canvas.width)
-        )
-        return canvas.resized(height, width, self.interpolation, self.backend)
-
-    def __str__(self) -> str:
-        product = "" if self.exact else " as a truncated product"
-        return f"longest side to {self.side}{product}, {_by(self.interpolation, self.backend)}"
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Resize in proportion, rounded, until the image fits ``inside`` or ``around`` a frame (open_clip's rule)."""
-
-    height: int
-    width: int
-    where: Literal["inside", "around"] = "inside"
-    interpolation: Interpolation = "bicubic"
-    backend: Backend = "pillow"
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        ratios = canvas.height / self.height, canvas.width / self.width
-        ratio = max(ratios) if self.where == "inside" else min(ratios)
-        height, width = round(canvas.height / ratio), round(canvas.width / ratio)
-        return canvas.resized(height, width, self.interpolation, self.backend)
-
-    def __str__(self) -> str:
-        return f"fitted {self.where} {self.height} × {self.width}, {_by(self.interpolation, self.backend)}"
-
-
-@dataclass(frozen=True)
-class Squash:
-    """Resize to a fixed size; the aspect ratio is not kept. ``antialias=False`` is for torch's arithmetic alone."""
-
-    height: int
-    width: int
-    interpolation: Interpolation = "bicubic"
-    backend: Backend = "pillow"
-    antialias: bool = True
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        return canvas.resized(self.height, self.width, self.interpolation, self.backend, self.antialias)
-
-    def __str__(self) -> str:
-        plain = "" if self.antialias else ", not antialiased"
-        return f"squashed to {self.height} × {self.width}, {_by(self.interpolation, self.backend)}{plain}"
-
-
-@dataclass(frozen=True)
-class BlurredSquash:
-    """Resize to a fixed size as OWLv2 does: values, not levels; where both sides shrink, a Gaussian with a deviation of
-    half the factor less one first; then bilinear without antialiasing."""
-
-    height: int
-    width: int
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        pixels = values(canvas.pixels)
-        down, across = canvas.height / self.height, canvas.width / self.width
-        if min(down, across) > 1:
-            pixels = blur(pixels, (down - 1) / 2, (across - 1) / 2)
-        return replace(canvas, pixels=pixels).resized(self.height, self.width, "bilinear", "torch", antialias=False)
-
-    def __str__(self) -> str:
-        return f"squashed to {self.height} × {self.width}, Gaussian and bilinear (torch)"
-
-
-@dataclass(frozen=True)
-class PadToSquare:
-    """Pad with ``fill`` to a square of at least ``least`` pixels; the image in the centre (half a pixel up and left where
-    it cannot be), or in the upper left corner."""
-
-    centred: bool = True
-    least: int = 1
-    fill: int = 0
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        side = max(canvas.height, canvas.width, self.least)
-        top, left = ((side - canvas.height) // 2, (side - canvas.width) // 2) if self.centred else (0, 0)
-        return canvas.window(-top, -left, side, side, self.fill)
-
-    def __str__(self) -> str:
-        least = f" of at least {self.least}" if self.least > 1 else ""
-        return f"padded to a square{least} with {self.fill}, image {'centred' if self.centred else 'upper left'}"
-
-
-@dataclass(frozen=True)
-class CentreCrop:
-    """The centre of the image; where the image is smaller than that, it is padded with ``fill``."""
-
-    height: int
-    width: int
-    rounding: Rounding = "round"
-    fill: int = 0
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        top = _half(canvas.height - self.height, self.rounding)
-        left = _half(canvas.width - self.width, self.rounding)
-        return canvas.window(top, left, self.height, self.width, self.fill)
-
-    def __str__(self) -> str:
-        fill = f", padded with {self.fill}" if self.fill else ""
-        return f"centre {self.height} × {self.width} ({self.rounding}){fill}"
-
-
-def _half(difference: int, rounding: Rounding) -> int:
-    if rounding == "floor":
-        return difference // 2
-    if rounding == "round" and difference > 0:
-        return round(difference / 2)
-    return int(difference / 2)
-
-
-@dataclass(frozen=True)
-class Rescale:
-    """Turn levels into values by a factor: 1 for values of 0…255."""
-
-    factor: float
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        return replace(canvas, pixels=canvas.pixels.to(torch.float32) * self.factor)
-
-    def __str__(self) -> str:
-        return f"levels times {self.factor:g}"
-
-
-@dataclass(frozen=True)
-class Normalise:
-    """(value - mean) / deviation, by channel."""
-
-    mean: Triple
-    std: Triple
-
-    def __call__(self, canvas: Canvas) -> Canvas:
-        mean, std = (torch.tensor(one, dtype=torch.float32)[:, None, None] for one in (self.mean, self.std))
-        return replace(canvas, pixels=(values(canvas.pixels) - mean) / std)
-
-    def __str__(self) -> str:
-        return f"mean {_listed(self.mean)}, deviation {_listed(self.std)}"
-
-
-def _listed(numbers: Triple) -> str:
-    return str(numbers[0]) if len(set(numbers)) == 1 else " ".join(map(str, numbers))
-
-
-_NAMES = {"pillow": "Pillow", "torch": "torch", "opencv": "OpenCV"}
-
-
-def _by(interpolation: Interpolation, backend: Backend) -> str:
-    return f"{interpolation} ({_NAMES[backend]})"
 
 
 def clip(
@@ -304,16 +90,17 @@ def clip(
     """
     height, width = (side, side) if isinstance(side, int) else side
     crop = CentreCrop(height, width)
-    resize: dict[str, tuple[Step, ...]] = {
-        "shortest": (
-            # open_clip takes its other rule to a frame that is no square, and always bicubic.
-            Shortest(height, interpolation, backend) if height == width else Fit(height, width, "around", "bicubic", backend),
-            crop,
-        ),
-        "squash": (Squash(height, width, interpolation, backend),),
-        "longest": (Fit(height, width, "inside", interpolation, backend), crop),
-    }
-    return Pipeline((*resize[resize_mode], Normalise(mean, std)))
+    resize: tuple[Step, ...]
+    if resize_mode == "squash":
+        resize = (Squash(height, width, interpolation, backend),)
+    elif resize_mode == "longest":
+        resize = (Fit(height, width, "inside", interpolation, backend), crop)
+    elif height == width:
+        resize = (Shortest(height, interpolation, backend), crop)
+    else:
+        # open_clip takes another rule to a frame that is no square, and forgets the interpolation.
+        resize = (Fit(height, width, "around", "bicubic", backend), crop)
+    return Pipeline((*resize, Normalise(mean, std)))
 
 
 def biovil(resize: int = 512, crop: int = 480) -> Pipeline:
@@ -352,3 +139,129 @@ def pad256(mean: Triple = HALF_MEAN, std: Triple = HALF_STD) -> Pipeline:
     return Pipeline(
         (Longest(256, "area", "opencv"), PadToSquare(), CentreCrop(224, 224), Normalise(mean, std)), colour="grey"
     )
+
+
+_CLIP_LIKE = {
+    "size": {"shortest_edge": 224}, "resample": 3, "do_center_crop": True, "crop_size": 224,
+    "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
+}  # fmt: skip
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "CLIP": _CLIP_LIKE,
+    "Bit": _CLIP_LIKE,
+    "Siglip": {"size": [224, 224], "resample": 3, "image_mean": HALF_MEAN, "image_std": HALF_STD},
+    "Blip": {"size": 384, "resample": 3, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    "OwlViT": {"size": 768, "resample": 3, "crop_size": 768, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    "Owlv2": {"size": 960, "resample": 2, "do_pad": True, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    "ViT": {"size": 224, "resample": 2, "image_mean": HALF_MEAN, "image_std": HALF_STD},
+}
+"""What a processor's file leaves out."""
+_ONE_SIDE_IS_SHORTEST = ("CLIP", "Bit", "Siglip")
+_TYPE = re.compile(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$")
+_RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""By Pillow's numbers."""
+
+
+def _sides(value: object) -> tuple[int, ...]:
+    """The shortest side alone, or height and width."""
+    match value:
+        case int() as side:
+            return side, side
+        case [int() as height, int() as width]:
+            return height, width
+        case {"height": int() as height, "width": int() as width, **others} if not others:
+            return height, width
+        case {"shortest_edge": int() as side, **others} if not others:
+            return (side,)
+    raise ValueError(f'{value} is not understood; {{"shortest_edge": …}} and {{"height": …, "width": …}} are')
+
+
+class _Processor(BaseModel):
+    """The keys that are followed."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    size: Annotated[tuple[PositiveInt, ...], BeforeValidator(_sides)]
+    crop_size: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_sides)] | None = None
+    resample: Annotated[int, Field(ge=0, lt=len(_RESAMPLE))]
+    rescale_factor: PositiveFloat = 1 / 255
+    image_mean: Triple
+    image_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    do_resize: bool = True
+    do_center_crop: bool = False
+    do_rescale: bool = True
+    do_normalize: bool = True
+    do_pad: bool = False
+    do_convert_rgb: bool = True
+
+
+def from_processor(
+    config: Mapping[str, Any],
+    backend: Literal["pillow", "torch"] = "pillow",
+    source: str = "preprocessor_config.json",
+) -> Pipeline:
+    """What a Hugging Face image processor does, from the mapping in a model's ``preprocessor_config.json``.
+
+    ``backend``: whether to follow transformers' processors on Pillow or those on torchvision; they differ by some
+    hundredths in places, and by a pixel in where they pad. OWLv2 is always resized as the latter do. ``source`` names the
+    file in messages. Grey images become three channels, whatever the file says, and alpha is dropped.
+
+    Raises :class:`WronglungError` naming the key that is wrong, or that asks for what a pipeline cannot do.
+    """
+    kind = config.get("image_processor_type") or config.get("feature_extractor_type")
+    family = _TYPE.sub("", str(kind))
+    if family not in _FAMILIES:
+        known = ", ".join(f"{one}ImageProcessor" for one in _FAMILIES)
+        raise WronglungError(f"{source}: image_processor_type is {kind!r}; it must be one of {known}")
+    try:
+        return Pipeline(_steps(_processor(config, family), family, backend))
+    except ValidationError as error:
+        raise WronglungError(f"{source}: {explain(error)}") from None
+    except ValueError as error:
+        raise WronglungError(f"{source}: {error}") from None
+
+
+def _processor(config: Mapping[str, Any], family: str) -> _Processor:
+    given = {**_FAMILIES[family], **{key: value for key, value in config.items() if value is not None}}
+    for key, value in given.items():
+        if key.startswith("do_") and value and key not in _Processor.model_fields:
+            raise ValueError(f"{key} is {value!r}, and there is no step for it")
+    if isinstance(given["size"], int) and family in _ONE_SIDE_IS_SHORTEST:
+        given["size"] = {"shortest_edge": given["size"]}
+    return _Processor.model_validate(given)
+
+
+def _steps(processor: _Processor, family: str, backend: Literal["pillow", "torch"]) -> tuple[Step, ...]:
+    before, after = _owlv2(processor) if family == "Owlv2" else (_resize_and_crop(processor, backend), [])
+    factor = processor.rescale_factor if processor.do_rescale else 1.0
+    rescale = [] if math.isclose(factor, 1 / 255) else [Rescale(factor)]
+    normalise = [Normalise(processor.image_mean, processor.image_std)] if processor.do_normalize else []
+    return (*before, *rescale, *after, *normalise)
+
+
+def _owlv2(processor: _Processor) -> tuple[list[Step], list[Step]]:
+    """What is done to levels, and what to values."""
+    if len(processor.size) == 1:
+        raise ValueError('size must have "height" and "width"')
+    before: list[Step] = [PadToSquare(centred=False)] if processor.do_pad else []
+    after: list[Step] = [BlurredSquash(*processor.size)] if processor.do_resize else []
+    return before, after
+
+
+def _resize_and_crop(processor: _Processor, backend: Literal["pillow", "torch"]) -> list[Step]:
+    if processor.do_pad:
+        raise ValueError("do_pad is true, and there is a step for it in Owlv2ImageProcessor alone")
+    steps: list[Step] = []
+    if processor.do_resize:
+        interpolation = _RESAMPLE[processor.resample]
+        if backend == "torch" and interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f"resample is {processor.resample} ({interpolation}), which needs the Pillow backend")
+        match processor.size:
+            case (side,):
+                steps.append(Shortest(side, interpolation, backend))
+            case height, width:
+                steps.append(Squash(height, width, interpolation, backend))
+    if processor.do_center_crop:
+        if processor.crop_size is None:
+            raise ValueError("crop_size is missing, and do_center_crop is true")
+        steps.append(CentreCrop(*processor.crop_size, "floor" if backend == "pillow" else "truncate"))
+    return steps

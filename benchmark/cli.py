@@ -156,16 +156,20 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Hold an adapter against the protocol on generated images; exits with 1 when a check fails."""
-    from .check import check_adapter
-    from .evaluation import load_model
+    from dataclasses import asdict
 
-    checks = check_adapter(load_model(model, device=device, dtype=dtype, **pairs(model_arg)))
+    from .check import check_named
+
+    checks = check_named(model, device=device, dtype=dtype, **pairs(model_arg))
     if as_json:
-        typer.echo(json.dumps([one._asdict() for one in checks], indent=1))
+        typer.echo(json.dumps([asdict(one) for one in checks], indent=1))
     else:
+        marks = {"passed": "ok    ", "failed": "FAILED", "not shown": "-     "}
         for one in checks:
-            typer.echo(f"{'ok    ' if one.passed else 'FAILED'} {one.name}: {one.detail}")
-    if not all(one.passed for one in checks):
+            shown = f"not shown: {one.detail}" if one.outcome == "not shown" else one.detail
+            advice = f"\n       why: {one.reason}\n       fix: {one.fix}" if one.outcome == "failed" else ""
+            typer.echo(f"{marks[one.outcome]} {one.name}: {shown}{advice}")
+    if any(one.outcome == "failed" for one in checks):
         raise typer.Exit(1)
 
 

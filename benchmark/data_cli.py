@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .cli_options import DataArgs, DataRoot, Json, Name, Quiet, Split, load, pairs, shows_progress
+from .cli_options import DataArgs, DataRoot, Json, Name, Quiet, Seed, Split, load, pairs, shows_progress
 from .errors import WronglungError
 
 if TYPE_CHECKING:
@@ -185,6 +185,36 @@ def fingerprint(
     else:
         for key, value in summary.items():
             typer.echo(f"{key}\t{value}")
+
+
+@data_app.command("pairs")
+def list_pairs(
+    dataset: Name,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new .jsonl file.")],
+    data_root: DataRoot = None,
+    data_arg: DataArgs = None,
+    split: Split = None,
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
+    seed: Seed = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Of the first N instances only.")] = None,
+) -> None:
+    """List every image and sentence that a run with these options asks a model to align, one JSON object a line.
+
+    Make a map for each of them with any code, and score the folder with `wronglung run --model precomputed`.
+    """
+    from ..tasks.schema import load_suite
+    from .pairs import as_lines
+    from .pairs import pairs as asked_for
+    from .results import write_text
+
+    if out.exists():
+        raise WronglungError(f"{out}: exists; give a new file")
+    chosen = load_suite(suite)
+    data = load(dataset, data_root, split, pairs(data_arg, "--data-arg"))
+    asked = asked_for(chosen, data, seed, limit)
+    write_text(out, "".join(as_lines(asked, data)))
+    images = len({image for image, _ in asked})
+    typer.echo(f"written: {len(asked)} pairs of {images} images in {out}", err=True)
 
 
 @data_app.command()

@@ -68,6 +68,10 @@ def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arg
     except (Exception, SystemExit) as error:
         raise WronglungError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     check_model(model)
+    preset = MODELS.builtin().get(base)
+    if preset is not None and preset.version is not None:
+        settings = {"preset": f"{base} {preset.version}", **model.card.settings}
+        model.card = model.card.model_copy(update={"settings": settings})
     return model
 
 
@@ -183,7 +187,7 @@ def evaluate(
         scores=cells,
         correlations=pairs,
     )
-    return Results(run, frame, skipped, None if runner.maps is None else _pack(runner.maps))
+    return Results(run, frame, skipped, None if runner.maps is None else _pack(runner.maps), runner.geometries)
 
 
 def default_workers() -> int:

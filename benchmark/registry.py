@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
     ``preset`` are arguments that the name stands for; whoever gives them overrides them. ``module`` is what must be installed
     to use it, with the extra of this package that brings it. ``asks`` are arguments without which it cannot be made, and
-    ``hub`` the repository that its weights come from where no argument says otherwise.
+    ``hub`` the repository that its weights come from where no argument says otherwise. ``version`` is that of a preset.
     """
 
     target: str
@@ -37,6 +37,7 @@ class Entry(NamedTuple):
     module: tuple[str, str] | None = None
     asks: tuple[str, ...] = ()
     hub: str | None = None
+    version: str | None = None
 
     def missing(self) -> str:
         """What stands between this installation and the object, in words; empty when nothing does."""
@@ -162,3 +163,4 @@ DATASETS = Registry("dataset", "wronglung.datasets", "wronglung.benchmark.datase
 PERTURBATIONS = Registry("perturbation", "wronglung.perturbations", "wronglung.tasks:PERTURBATIONS")
 SENTENCES = Registry("sentence source", "wronglung.sentences", "wronglung.tasks:SENTENCES")
 SUBSETS = Registry("subset", "wronglung.subsets", "wronglung.tasks:SUBSETS")
+METRICS = Registry("metric", "wronglung.metrics", "wronglung.benchmark.metrics.catalogue:ENTRIES")

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,8 @@ from .instances import Skipped
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
+    from .geometry import Geometry
 
 SCHEMA_VERSION = 1
 
@@ -150,12 +152,16 @@ class RunResults(BaseModel):
 
 @dataclass(frozen=True)
 class Results:
-    """A run in memory: the summary, one row per (instance, task), what was skipped, and the maps if they were kept."""
+    """A run in memory: the summary, one row per (instance, task), what was skipped, and the maps if they were kept.
+
+    ``geometries`` are those of the maps, by image id, for original pixels.
+    """
 
     run: RunResults
     instances: pd.DataFrame
     skipped: tuple[Skipped, ...] = ()
     maps: Mapping[str, torch.Tensor] | None = None
+    geometries: Mapping[str, Geometry] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write the run's files into the folder; ``results.json`` comes last, so that it vouches for the others.
@@ -178,7 +184,9 @@ class Results:
         write_text(folder / SKIPPED, _jsonl(self.skipped))
         if self.maps is not None:
             maps = dict(self.maps)
-            write_whole(folder / MAPS, lambda path: _save_maps(maps, path))
+            # What the maps cover, without which nobody else could place them on the images.
+            geometry = json.dumps({image: astuple(one) for image, one in sorted(self.geometries.items())})
+            write_whole(folder / MAPS, lambda path: _save_maps(maps, {"geometry": geometry}, path))
         write_text(folder / RESULTS, self.run.model_dump_json(indent=1) + "\n")
 
 
@@ -259,12 +267,12 @@ def remove(*files: Path) -> None:
             raise WronglungError(f"{file}: cannot be removed: {error.strerror}") from error
 
 
-def _save_maps(maps: dict[str, torch.Tensor], path: Path) -> None:
+def _save_maps(maps: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
-        save_file(maps, path)
+        save_file(maps, path, metadata)
     except SafetensorError as error:
         raise OSError(str(error)) from error
 

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from .batching import BatchSize, FeatureCache, in_batches, is_out_of_memory
 from .errors import WronglungError
+from .geometry import Geometry
 from .instances import Skipped
 from .plan import ImagePlan, Plan, Question
 from .protocol import AdapterError, Alignment, DualEncoder, Features, LoadedImage, check_alignment
-from .scoring import ScoredMap, score_map
+from .scoring import ScoredMap, own_metrics, score_map
 
 CHUNK = 16
 """Images in work at a time; as many as fit a batch, if that is larger."""
@@ -108,7 +109,7 @@ class Runner:
     encoder one matrix product (``global_candidates``); their local one an alignment each (``local_candidates``).
     ``workers`` threads decode images ahead of the model; ``decode_at_least`` lets them reduce JPEG files
     (:func:`.decoding.decode`). Afterwards ``counts``, ``stages``, ``batch``, ``skipped``, ``image_digests`` (SHA-256 of each
-    image's file) and ``maps`` say what happened.
+    image's file), ``maps`` and their ``geometries`` (by image id, for original pixels) say what happened.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Runner:
     ) -> None:
         self.model = model
         self.plan = plan
+        self._own_metrics = own_metrics(plan.suite)
         self.batch = BatchSize(batch_size)
         self._sentence_batch = BatchSize(batch_size * SENTENCES_PER_IMAGE)
         self.stages = Stages()
@@ -134,6 +136,7 @@ class Runner:
         self.skipped: list[Skipped] = []
         self.image_digests: dict[str, str] = {}
         self.maps: dict[tuple[str, str], torch.Tensor] | None = {} if keep_maps else None
+        self.geometries: dict[str, Geometry] = {}
         self._candidates = candidates
         self._local_candidates = local_candidates
         self._dual = isinstance(model, DualEncoder)
@@ -198,6 +201,7 @@ class Runner:
                     if self.maps is not None:
                         saliency = alignment.saliency[row].detach().float().cpu().clone()
                         self.maps[images[at].id, digest(sentence)] = saliency
+                        self.geometries[images[at].id] = _of_original(alignment.geometry[row], images[at])
         candidates: list[dict[str, npt.NDArray[np.float64]]] = [{} for _ in images]
         if candidate_features:
             for at, row in enumerate(self._global_similarities(features, candidate_features)):
@@ -294,9 +298,7 @@ class Runner:
         return guarded
 
     def _scored(self, alignment: Alignment, row: int, image: LoadedImage, questions: Sequence[Question]) -> Answer:
-        geometry = alignment.geometry[row]
-        if image.factor > 1:
-            geometry = geometry.of_original(*image.size, image.factor)
+        geometry = _of_original(alignment.geometry[row], image)
         weight = alignment.no_attention_weight
         scored = score_map(
             alignment.saliency[row],
@@ -306,6 +308,7 @@ class Runner:
             None if weight is None else float(weight[row]),
             dict.fromkeys(one.trial.boxes for one in questions if one.trial is not None),
             keep_mass="random_attention_kl" in self.plan.suite.metrics,
+            metrics=self._own_metrics,
         )
         return Answer(scored, _item(alignment.local_similarity, row), _item(alignment.global_similarity, row))
 
@@ -377,6 +380,11 @@ def _load(plan: ImagePlan, at_least: int | None) -> tuple[LoadedImage, str]:
     data = ref.read()
     pixels = ref.decoded(data, at_least=at_least)
     return LoadedImage(ref.id, pixels, (ref.width, ref.height)), hashlib.sha256(data).hexdigest()
+
+
+def _of_original(geometry: Geometry, image: LoadedImage) -> Geometry:
+    """The geometry that was stated for an image's pixels, for the image in original pixels."""
+    return geometry.of_original(*image.size, image.factor) if image.factor > 1 else geometry
 
 
 def _item(values: torch.Tensor | None, row: int) -> float:

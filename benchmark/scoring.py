@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..tasks.schema import Protocol
+from ..tasks.schema import Protocol, SuiteSpec
+from .errors import WronglungError
 from .frames import ScoringFrame, scoring_frame
 from .geometry import Geometry
 from .instances import Box
+from .metrics.catalogue import Metric, find_metric
 from .metrics.distribution import EPSILON, as_distribution, entropy, symmetric_kl
 from .metrics.ranking import rank, score
 from .protocol import ModelCard
@@ -56,19 +58,25 @@ def score_map(
     no_attention_weight: float | None,
     box_sets: Iterable[tuple[Box, ...]],
     keep_mass: bool,
+    metrics: Sequence[Metric] = (),
 ) -> ScoredMap:
     """Score a map [rows, columns] against sets of boxes (original pixels, each set meaning its union).
 
     The map is ranked once for all of them, and not kept: it may be a view of a buffer that the model will reuse.
-    ``no_attention_weight`` is the mass that the model put on no region, or None where it has no such thing.
+    ``no_attention_weight`` is the mass that the model put on no region, or None where it has no such thing. ``metrics``
+    are those that bring their own function (:func:`own_metrics`).
+
+    Raises :class:`WronglungError` for such a function that fails or returns what is no figure.
     """
     saliency = saliency.detach().float()
     frame = scoring_frame(geometry, protocol.frame, protocol.resolution)
-    ranking = rank(frame.sample(saliency, protocol.upsampling).flatten())
+    pixels = frame.sample(saliency, protocol.upsampling)
+    ranking = rank(pixels.flatten())
     by_boxes = {}
     for boxes in box_sets:
         mask = box_mask(frame, boxes, protocol.box_edges == "inclusive", protocol.targets == "masks")
         values = score(ranking, mask.reshape(-1), protocol.definitions)
+        values |= {metric.name: _figure(metric, pixels, mask) for metric in metrics}
         by_boxes[boxes] = ScoredBoxes(values, _reason(mask, boxes, geometry))
     released = protocol.definitions == "released"
     if released and card.map_kind == "distribution":
@@ -82,6 +90,14 @@ def score_map(
     return ScoredMap(by_boxes, float(in_nats), no_attention_weight, mass if keep_mass else None)
 
 
+def own_metrics(suite: SuiteSpec) -> tuple[Metric, ...]:
+    """Those of a suite's metrics that bring their own function."""
+    names = dict.fromkeys((*suite.metrics, *suite.correlations))
+    names.pop("is_abnormal", None)
+    found = map(find_metric, names)
+    return tuple(metric for metric in found if metric.function is not None)
+
+
 def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> float:
     """Symmetric KL divergence in nats of two maps' masses; NaN where it is not finite, or the maps differ in size.
 
@@ -91,6 +107,23 @@ def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> fl
         return math.nan
     value = float(symmetric_kl(one, other, None if protocol.definitions == "released" else EPSILON))
     return value if math.isfinite(value) else math.nan
+
+
+def _figure(metric: Metric, pixels: torch.Tensor, mask: npt.NDArray[np.bool_]) -> float:
+    assert metric.function is not None
+    given = pixels.cpu().numpy().view(), mask.view()
+    for array in given:
+        array.flags.writeable = False
+    try:
+        value = float(metric.function(*given))
+    except Exception as error:
+        raise WronglungError(f"metric {metric.name!r} failed: {type(error).__name__}: {error}") from error
+    low, high = metric.range
+    if not math.isnan(value) and not (low <= value <= high and math.isfinite(value)):
+        raise WronglungError(
+            f"metric {metric.name!r} gave {value}; it must be finite and lie in [{low}, {high}], or be NaN where undefined"
+        )
+    return value
 
 
 def _reason(mask: npt.NDArray[np.bool_], boxes: tuple[Box, ...], geometry: Geometry) -> str | None:

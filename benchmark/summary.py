@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..tasks.schema import SuiteSpec, TaskSpec
-from .metrics.catalogue import METRICS
+from .metrics.catalogue import find_metric
 from .metrics.correlation import pearson_pairs
 from .results import Correlation, Score
 from .statistics import cluster_intervals
@@ -78,7 +78,7 @@ def _block(
             n_changed=int(changed.sum()),
             n_patients=len(set(clusters[inside])),
             n_undefined=int(np.isnan(values[inside, at]).sum()),
-            higher_is_better=METRICS[metric].higher_is_better,
+            higher_is_better=find_metric(metric).higher_is_better,
         )
 
 

@@ -23,7 +23,7 @@ def naive(boxes: torch.Tensor, scores: torch.Tensor, height: int, width: int, th
         for row in range(height):
             for column in range(width):
                 inside = math.floor(x1) <= column < math.ceil(x2) and math.floor(y1) <= row < math.ceil(y2)
-                if inside and score > threshold:
+                if inside and score > float(torch.tensor(threshold, dtype=scores.dtype)):
                     canvas[row, column] = max(float(canvas[row, column]), score)
     return canvas
 
@@ -94,7 +94,8 @@ def test_every_pixel_as_the_naive_loop_says(
     corners: list[tuple[float, float, float, float]], data: st.DataObject, height: int, width: int, threshold: float
 ) -> None:
     values = st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.75, 1.0])
-    scores = torch.tensor(data.draw(st.lists(values, min_size=len(corners), max_size=len(corners))))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
+    scores = torch.tensor(data.draw(st.lists(values, min_size=len(corners), max_size=len(corners))), dtype=dtype)
     boxes = torch.tensor(corners).reshape(-1, 4)
     expected = naive(boxes, scores, height, width, threshold)
     assert torch.equal(raster_max(boxes, scores, height, width, threshold), expected)

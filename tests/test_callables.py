@@ -64,7 +64,12 @@ def test_a_distribution_is_divided_by_its_sum() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[[1, 2], [3, 4]], torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True), np.uint8([[1, 2], [3, 4]])]
+    "value",
+    [
+        [[1, 2], [3, 4]],
+        torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True),
+        np.array([[1, 2], [3, 4]], np.uint8),
+    ],
 )
 def test_lists_tensors_and_integers_are_maps(value: Any) -> None:
     saliency = model(lambda image, sentence: value).align([film()], ["left"]).saliency

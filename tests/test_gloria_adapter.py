@@ -270,7 +270,7 @@ class TestProtocol:
 
     @pytest.mark.parametrize("no_attention", [False, True])
     def test_the_harness_own_check_is_passed(self, tiny: Make, no_attention: bool) -> None:
-        failed = [one for one in check_adapter(tiny(no_attention)) if not one.passed]
+        failed = [one for one in check_adapter(tiny(no_attention)) if one.outcome == "failed"]
         assert not failed
 
     def test_paired_and_dual_paths_are_the_same(self, tiny: Make) -> None:
@@ -443,3 +443,40 @@ class TestRefusals:
 def test_a_gpu_gives_the_same_maps_as_the_cpu(original: Golden, golden_checkpoint: Path) -> None:
     on_gpu = original.align_all(load(golden_checkpoint, original.bert, device="cuda"))
     close_maps(on_gpu.saliency.cpu(), original.attention["attn_mean_all"])
+
+
+class TestGradcam:
+    def test_is_the_gradient_of_the_global_similarity(self, tiny: Make) -> None:
+        """The global vector is linear in the mean of the last stage: channel weights follow without automatic gradients."""
+        model = tiny(method="gradcam")
+        images, sentences = model.encode_images(IMAGES), model.encode_sentences(SENTENCES[:3])
+        maps = model.align_features(images, sentences).saliency
+        matrix = model._network.img_encoder.global_embedder.weight
+        for image, sentence, found in zip(images, sentences, maps, strict=True):
+            stage, v, t = image.tensors["last_stage"], image.tensors["global"], sentence.tensors["global"]
+            v_hat, t_hat = v / v.norm(), t / t.norm()
+            slope = (t_hat - (v_hat @ t_hat) * v_hat) / v.norm() @ matrix / stage[0].numel()
+            expected = torch.einsum("c,chw->hw", slope, stage).relu()
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
+            assert float(expected.max()) > 0
+
+    def test_is_another_model_with_the_same_similarities(self, tiny: Make) -> None:
+        gradient, attention = tiny(no_attention=True, method="gradcam"), tiny(no_attention=True)
+        pairs = IMAGES, SENTENCES[:3]
+        one, other = gradient.align(*pairs), attention.align(*pairs)
+        assert one.no_attention_weight is None
+        assert one.global_similarity is not None
+        assert other.global_similarity is not None
+        assert torch.equal(one.global_similarity, other.global_similarity)
+        alone = [gradient.align([image], [sentence]).saliency for image, sentence in zip(*pairs, strict=True)]
+        assert torch.equal(one.saliency, torch.cat(alone))
+        card = gradient.card
+        assert (card.name, card.map_kind, card.signed, card.settings["method"]) == (
+            "gloria + gradcam", "score", False, "gradcam",
+        )  # fmt: skip
+        assert card.saliency_method != attention.card.saliency_method
+        check_model(gradient)
+
+    def test_wants_float32(self, tiny: Make) -> None:
+        with pytest.raises(WronglungError, match="'gradcam' takes gradients, for which it needs float32"):
+            tiny(method="gradcam", dtype=torch.bfloat16)

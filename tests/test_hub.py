@@ -81,6 +81,26 @@ def test_the_cache_is_enough(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert model_folder("owner/name", WANTED, argument="weights") == folder
 
 
+def test_what_is_optional_may_be_out_of_reach(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = snapshot(cache, "config.json", "pytorch_model.bin")
+    monkeypatch.setattr(hub, "hf_hub_download", refusing(raised(LocalEntryNotFoundError)))
+    assert model_folder("owner/name", WANTED, ["vocab.txt"], argument="weights") == folder
+
+
+def test_all_files_are_of_one_snapshot(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are asked for by the commit of the configuration that the cache has."""
+    snapshot(cache, "config.json")
+    asked = []
+
+    def download(source: str, name: str, revision: str | None) -> str:
+        asked.append(revision)
+        return str(cache / "models--owner--name" / "snapshots" / ("0" * 40) / name)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    model_folder("owner/name", WANTED, argument="weights")
+    assert asked == ["0" * 40]
+
+
 def test_what_the_cache_lacks_is_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

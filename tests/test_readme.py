@@ -19,7 +19,7 @@ def test_the_adapter_runs_and_passes_the_checks(tmp_path: Path, sketch: Dataset)
     assert len(code.splitlines()) < 50
     (tmp_path / "mine.py").write_text(code)
     model = load_model(f"{tmp_path / 'mine.py'}:Mine")
-    assert [one for one in check_adapter(model) if not one.passed] == []
+    assert [one for one in check_adapter(model) if one.outcome == "failed"] == []
     assert evaluate(model, sketch, "smoke").run.model["name"] == "mine"
 
 

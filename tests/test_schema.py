@@ -80,7 +80,7 @@ def test_a_suite_may_define_and_point_to_tasks(tmp_path: Path) -> None:
         (("metrics: [auroc]", "metrics: [auroc]\ncolour: red"), "colour: unknown key"),
         (("metrics: [auroc]", "metrics: [auroc]\nprotocol: {frame: sideways}"), "protocol.frame: Input should be"),
         (("metrics: [auroc]", "metrics: [auroc]\nprotocol: {zoom: 2}"), "protocol.zoom: unknown key"),
-        (("metrics: [auroc]", "metrics: [aurocc]"), "unknown metric 'aurocc'; known: auroc"),
+        (("metrics: [auroc]", "metrics: [aurocc]"), "metric 'aurocc'; did you mean auroc"),
         (("metrics: [auroc]", "metrics: [auroc, auroc]"), "metric 'auroc' is listed twice"),
         (("metrics: [auroc]", "metrics: []"), "metrics: Tuple should have at least 1 item"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional
@@ -14,8 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...benchmark.errors import WronglungError
 from ...benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
-from ..encoding import at_least_float32, full_precision, geometry_of
+from ..encoding import at_least_float32, full_precision, geometry_of, sources
 from ..greyscale import Intensity
+from ..saliency.gradient import gradcam
 from ..state_dicts import file_digest
 from .attention import (
     LOCAL_SIMILARITIES,
@@ -36,6 +37,8 @@ from .network import GloriaNetwork, fold_batch_norms, sentence_vectors, word_wei
 from .preprocessing import geometry, model_input, normalise
 from .text import MAX_PIECES, Caption, Captions, Counts, find_bert
 
+Method = Literal["attention", "gradcam"]
+
 _TOKENS_IN_WORDS: dict[Tokens, str] = {
     "cls+words": "[CLS] and words, less one last word for each [UNK] (released code)",
     "words": "words",
@@ -46,6 +49,7 @@ def load(
     checkpoint: Path,
     bert: str | None = None,
     name: str = "gloria",
+    method: Method = "attention",
     tokens: Tokens | None = None,
     pieces: Pieces | None = None,
     intensity: Intensity | None = None,
@@ -61,6 +65,9 @@ def load(
     ``wronglung train`` say all that follows themselves. ``bert``: a folder with the ``vocab.txt`` and ``config.json``
     of its text tower, or the name of a model on the Hugging Face hub (default: Bio_ClinicalBERT). ``name``: on the
     leaderboard.
+
+    ``method``: ``attention`` (the model's own), or ``gradcam``, from the gradient of the global similarity with respect to
+    the ResNet's last stage; similarities are the same with both. ``name`` is then followed by it.
 
     ``tokens``, which a sentence's map is made of and averaged over: ``cls+words`` ([CLS] and the words, less one last
     word for each unknown one) or ``words`` (all words, nothing else). ``pieces``, how word pieces make a word: ``sum``
@@ -89,10 +96,24 @@ def load(
         "temp1": temp1,
     }  # fmt: skip
     if trained_on is not None:
-        asked["trained_on"] = tuple(source.strip() for source in trained_on.split(",") if source.strip())
+        asked["trained_on"] = sources(trained_on)
     design = design.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    if method == "gradcam" and dtype != torch.float32:
+        raise WronglungError("model 'gloria': saliency method 'gradcam' takes gradients, for which it needs float32")
     card = model_card(name, design, captions, network, file_digest(checkpoint), dtype)
-    return Gloria(network, captions, card, design, torch.device(device), dtype)
+    if method == "gradcam":
+        card = card.model_copy(
+            update={
+                "name": f"{name} + gradcam",
+                "saliency_method": "GradCAM of the global similarity on the last stage",
+                "map_kind": "score",
+                "signed": False,
+                "comparable": False,
+                "tokens": "",
+                "settings": {"method": method, **card.settings},
+            }
+        )
+    return Gloria(network, captions, card, design, torch.device(device), dtype, method)
 
 
 def model_card(
@@ -150,7 +171,8 @@ def _read(checkpoint: Path, bert: str | None) -> tuple[GloriaNetwork, Captions, 
 class Gloria:
     """A dual encoder. Made by :func:`load`.
 
-    Features of an image: ``regions`` [rows, columns, D] and ``global`` [D]. Of a sentence: ``words`` [words, D], from
+    Features of an image: ``regions`` [rows, columns, D] and ``global`` [D], and for GradCAM ``last_stage`` [C, rows,
+    columns]. Of a sentence: ``words`` [words, D], from
     [CLS] to [SEP], ``global`` [D], and ``counts``, the fields of :class:`Counts` (int64). Vectors are at least
     float32 and not normalised.
     """
@@ -163,9 +185,11 @@ class Gloria:
         design: Design | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        method: Method = "attention",
     ) -> None:
         """Takes ``network`` over: it is folded, moved and cast in place."""
         self.card = card
+        self._method = method
         self._captions = captions
         self._design = design or Design()
         self._device = device or torch.device("cpu")
@@ -196,12 +220,16 @@ class Gloria:
             except ValueError as error:
                 raise WronglungError(f"image {image.id}: {error}") from error
         pixels = normalise(torch.stack(levels).to(self._device))
+        encoder = self._network.img_encoder
         with full_precision(self._device):
-            local, overall = self._network.img_encoder(pixels[:, None])
-        regions = at_least_float32(local).permute(0, 2, 3, 1)
+            third, fourth = encoder.stages(pixels[:, None])
+            local, overall = encoder.local_embedder(third), encoder.pooled(fourth)
+        kept = {"regions": at_least_float32(local).permute(0, 2, 3, 1), "global": at_least_float32(overall)}
+        if self._method == "gradcam":
+            kept["last_stage"] = fourth
         return [
-            Features({"regions": one.clone(memory_format=torch.contiguous_format), "global": whole.clone()}, where)
-            for one, whole, where in zip(regions, at_least_float32(overall), geometries, strict=True)
+            Features({key: of[at].clone(memory_format=torch.contiguous_format) for key, of in kept.items()}, where)
+            for at, where in enumerate(geometries)
         ]
 
     @torch.no_grad()
@@ -273,8 +301,11 @@ class Gloria:
         weight = None
         if self._no_region is not None:
             weight, saliency = saliency[:, 0], saliency[:, 1:]
+        saliency = saliency.reshape(grid.shape[:3])
+        if self._method == "gradcam":
+            weight, saliency = None, self._gradcam(images, self._globals(sentences))
         return Alignment(
-            saliency=saliency.reshape(grid.shape[:3]),
+            saliency=saliency,
             geometry=[geometry_of(item) for item in images],
             local_similarity=local,
             global_similarity=global_similarity(self._globals(images), self._globals(sentences)),
@@ -285,6 +316,16 @@ class Gloria:
     def global_similarity_matrix(self, images: Sequence[Features], sentences: Sequence[Features]) -> torch.Tensor:
         """Cosines of the global embeddings, [images, sentences]."""
         return global_similarity_matrix(self._globals(images), self._globals(sentences))
+
+    def _gradcam(self, images: Sequence[Features], sentences: torch.Tensor) -> torch.Tensor:
+        stages = torch.stack([item.tensors["last_stage"].to(self._device) for item in images])
+        # One by one, so that the last bit does not depend on the batch.
+        with torch.enable_grad(), full_precision(self._device):
+            maps = [
+                gradcam(stage[None].requires_grad_(), self._network.img_encoder.pooled, sentence[None])
+                for stage, sentence in zip(stages, sentences, strict=True)
+            ]
+        return torch.cat(maps)
 
     def _globals(self, items: Sequence[Features]) -> torch.Tensor:
         return torch.stack([item.tensors["global"].to(self._device) for item in items])

@@ -127,6 +127,16 @@ class ImageEncoder(nn.Module):
 
         The grey channel is used three times. In the released frame 224 × 224 pixels give 19 × 19 regions.
         """
+        third, fourth = self.stages(pixels)
+        return self.local_embedder(third), self.pooled(fourth)
+
+    def pooled(self, fourth: torch.Tensor) -> torch.Tensor:
+        """Global embeddings [batch, D] of the fourth stage [batch, C, rows, columns]."""
+        embeddings: torch.Tensor = self.global_embedder(fourth.mean(dim=(2, 3)))
+        return embeddings
+
+    def stages(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The third and the fourth stage, each [batch, C, rows, columns]."""
         weight = self.global_embedder.weight
         pixels = pixels.to(torch.promote_types(pixels.dtype, weight.dtype))
         if pixels.shape[2:] != (self._inner, self._inner):
@@ -135,7 +145,7 @@ class ImageEncoder(nn.Module):
             )
         pixels = pixels.expand(-1, 3, -1, -1).to(weight.dtype).contiguous(memory_format=torch.channels_last)
         third, fourth = self.model(pixels)
-        return self.local_embedder(third), self.global_embedder(fourth.mean(dim=(2, 3)))
+        return third, fourth
 
 
 class TextEncoder(nn.Module):

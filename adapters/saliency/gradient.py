@@ -34,7 +34,7 @@ def gradcam_tokens(tokens: torch.Tensor, prefix: int, grid: Grid, pooled: Pooled
     """
     gradient = _gradients(pooled(tokens), text, [tokens])[0]
     weights = gradient[:, prefix:].mean(dim=1, keepdim=True)
-    return (weights * tokens.detach()[:, prefix:]).sum(dim=2).relu().unflatten(1, grid)
+    return (weights * tokens.detach()[:, prefix:]).sum(dim=2).relu().reshape(-1, *grid)
 
 
 def chefer(
@@ -54,7 +54,7 @@ def chefer(
     relevance = torch.eye(tokens.shape[1], dtype=tokens.dtype, device=tokens.device).expand(len(tokens), -1, -1)
     for attention, gradient in zip(attentions, _gradients(vectors, text, attentions), strict=True):
         relevance = relevance + (attention.detach() * gradient).relu().mean(dim=1) @ relevance
-    return relevance[:, 0, prefix:].unflatten(1, grid)
+    return relevance[:, 0, prefix:].reshape(-1, *grid)
 
 
 def rollout(attentions: Sequence[torch.Tensor], prefix: int, grid: Grid) -> torch.Tensor:
@@ -66,11 +66,9 @@ def rollout(attentions: Sequence[torch.Tensor], prefix: int, grid: Grid) -> torc
     identity = flow
     for attention in attentions:
         flow = (0.5 * attention.mean(dim=1) + 0.5 * identity) @ flow
-    return flow[:, 0, prefix:].unflatten(1, grid)
+    return flow[:, 0, prefix:].reshape(-1, *grid)
 
 
-def _gradients(
-    vectors: torch.Tensor, text: torch.Tensor, inputs: Sequence[torch.Tensor]
-) -> tuple[torch.Tensor, ...]:
+def _gradients(vectors: torch.Tensor, text: torch.Tensor, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     score = functional.cosine_similarity(vectors, text, dim=-1).sum()
     return torch.autograd.grad(score, list(inputs))

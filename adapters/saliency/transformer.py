@@ -6,6 +6,7 @@ trained sense. The methods differ in what they project into it instead, or follo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +78,9 @@ def dense_methods(tower: Tower, depth: int | None) -> dict[str, Dense]:
             partial(value_residual_ffn, tower),
         ),
         "vv": Dense(f"value-value attention (CLIP Surgery) {ending}", partial(second_path, tower, depth, value_value)),
-        "gem": Dense(f"self-self attention of q, k and v (GEM) {ending}", partial(second_path, tower, depth, self_self)),
+        "gem": Dense(
+            f"self-self attention of q, k and v (GEM) {ending}", partial(second_path, tower, depth, self_self)
+        ),
     }
 
 
@@ -117,12 +120,14 @@ def token_gradcam(tower: Tower) -> Gradient:
 
 
 def value(tower: Tower, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches [batch, rows, columns, D] and image vectors [batch, D], as for all that follow."""
+    """The projected values of the last block: patches [batch, rows, columns, D] and image vectors [batch, D], as are
+    those of all that follow."""
     tokens, vectors = _tokens_and_vectors(tower, pixels, len(tower.blocks) - 1)
     return patches(tower, _own_values(tower.blocks[-1], tokens)), vectors
 
 
 def value_residual_ffn(tower: Tower, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`value`, with the block's residual and feed-forward."""
     last = tower.blocks[-1]
     tokens, vectors = _tokens_and_vectors(tower, pixels, len(tower.blocks) - 1)
     tokens = tokens + _own_values(last, tokens)
@@ -130,6 +135,7 @@ def value_residual_ffn(tower: Tower, pixels: torch.Tensor) -> tuple[torch.Tensor
 
 
 def naive(tower: Tower, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The patches that leave the last block."""
     tokens = through(tower.blocks, tower.embed(pixels))
     return patches(tower, tokens), tower.pool(tokens)
 
@@ -150,7 +156,7 @@ def second_path(
 def value_value(normed: torch.Tensor, heads: Heads) -> torch.Tensor:
     """CLIP Surgery's attention, softmax(v · vᵀ · d^-½) · v."""
     v = heads[2]
-    return (v @ v.mT * v.shape[-1] ** -0.5).softmax(dim=-1) @ v
+    return (v @ v.mT / math.sqrt(v.shape[-1])).softmax(dim=-1) @ v
 
 
 def self_self(normed: torch.Tensor, heads: Heads) -> torch.Tensor:
@@ -159,7 +165,7 @@ def self_self(normed: torch.Tensor, heads: Heads) -> torch.Tensor:
     The inverse temperature is the image's mean norm of the normalised tokens times d^-½.
     """
     v = heads[2]
-    scale = normed.norm(dim=-1).mean(dim=1)[:, None, None, None] * v.shape[-1] ** -0.5
+    scale: torch.Tensor = normed.norm(dim=-1).mean(dim=1)[:, None, None, None] / math.sqrt(v.shape[-1])
 
     def attend(one: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return (one @ one.mT * scale).softmax(dim=-1) @ values
@@ -171,7 +177,7 @@ def self_self(normed: torch.Tensor, heads: Heads) -> torch.Tensor:
 
 def patches(tower: Tower, tokens: torch.Tensor) -> torch.Tensor:
     """The patches among tokens [batch, prefix + P, C] in the joint space, [batch, rows, columns, D]."""
-    return tower.joint(tokens[:, tower.prefix :]).unflatten(1, tower.grid)
+    return tower.joint(tokens[:, tower.prefix :]).reshape(len(tokens), *tower.grid, -1)
 
 
 def through(blocks: Sequence[Block], tokens: torch.Tensor) -> torch.Tensor:
@@ -193,10 +199,10 @@ def _own_values(block: Block, tokens: torch.Tensor) -> torch.Tensor:
 
 def _run(tower: Tower, tokens: torch.Tensor, start: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Image vectors and attentions [batch, heads, N, N] of the blocks from ``start``, written out."""
-    attentions = []
+    attentions: list[torch.Tensor] = []
     for block in tower.blocks[start:]:
         q, k, v = block.heads(block.norm(tokens))
-        attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
+        attention = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(dim=-1)
         tokens = tokens + block.project(attention @ v)
         tokens = tokens + block.feed_forward(tokens)
         attentions.append(attention)

@@ -43,9 +43,9 @@ def findings() -> tuple[tuple[LoadedImage, Instance], ...]:
     patients: set[str | None] = set()
     for instance in read(patients=400).instances:
         sides = {side for box in instance.boxes for side in ("left", "right") if box.name.startswith(side)}
-        abnormal = any(one.label == "abnormal" and one.context == "yes" for one in instance.findings)
         one_sided = len(sides) == 1 and all(box.name.startswith(tuple(sides)) for box in instance.boxes)
-        if abnormal and one_sided and instance.patient_id not in patients and instance.sentence not in chosen:
+        new = instance.patient_id not in patients and instance.sentence not in chosen
+        if instance.is_abnormal and one_sided and new:
             image = instance.image
             film = LoadedImage(image.id, image.decoded(image.read()))
             chosen[instance.sentence] = film, instance

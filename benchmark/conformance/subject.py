@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -71,7 +71,7 @@ class Subject:
             return concatenate([self.ask(images[span], sentences[span]) for span in spans])
         with torch.no_grad():
             seen = _each_once(self.model.encode_images, images, id)
-            read = _each_once(self.model.encode_sentences, sentences, hash)
+            read = _each_once(self.model.encode_sentences, sentences, str)
             return concatenate([self.model.align_features(seen[span], read[span]) for span in spans])
 
 
@@ -85,10 +85,10 @@ def ask(model: Any, images: Sequence[LoadedImage], sentences: Sequence[str]) -> 
 
 
 def _each_once(
-    encode: Callable[[Sequence[Any]], Sequence[Features]], items: Sequence[Any], key: Callable[[Any], int]
+    encode: Callable[[Sequence[Any]], Sequence[Features]], items: Sequence[Any], key: Callable[[Any], Hashable]
 ) -> list[Features]:
     distinct = list({key(item): item for item in items}.values())
-    encoded: dict[int, Features] = {}
+    encoded: dict[Hashable, Features] = {}
     for at in range(0, len(distinct), BATCH):
         batch = distinct[at : at + BATCH]
         encoded.update(zip(map(key, batch), encode(batch), strict=True))
@@ -125,9 +125,10 @@ def compare(one: Alignment, other: Alignment, tolerance: float, what: str) -> Ve
 
 
 def relative_difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest absolute difference over the largest absolute value; 0 for equal tensors."""
+    """The largest absolute difference over the largest absolute value; 0 for equal tensors, infinite with NaN in either."""
     a, b = one.detach().cpu().double(), other.detach().cpu().double()
-    return float((a - b).abs().max() / torch.maximum(a.abs().max(), b.abs().max()).clamp_min(1e-30))
+    off = (a - b).abs().max() / torch.maximum(a.abs().max(), b.abs().max()).clamp_min(1e-30)
+    return float(off.nan_to_num(torch.inf))
 
 
 def _each(alignments: Sequence[Alignment], change: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> dict[str, Any]:
@@ -149,6 +150,3 @@ def pick(alignment: Alignment, rows: Sequence[int]) -> Alignment:
     """Some pairs of an answer, on the host."""
     at = torch.tensor(rows)
     return Alignment(geometry=[alignment.geometry[row] for row in rows], **_each([alignment], lambda one: one[0][at]))
-
-
-assert {*_TENSORS, "geometry"} == {field.name for field in fields(Alignment)}

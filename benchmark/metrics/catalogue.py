@@ -1,9 +1,25 @@
-"""The names of all metrics, as result files carry them. Plain data: nothing heavy is imported to list them."""
+"""The names of all metrics, as result files carry them. Plain data: nothing heavy is imported to list them.
+
+Other packages add metrics by entry points in the group ``wronglung.metrics``, each a :class:`Metric` with a ``function``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import inf
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..errors import WronglungError
+from ..registry import METRICS as REGISTRY
+from ..registry import Entry
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Function: TypeAlias = "Callable[[npt.NDArray[np.float32], npt.NDArray[np.bool_]], float]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +28,10 @@ class Metric:
 
     ``higher_is_better`` is None for diagnostics, which nothing is ranked by. ``range`` holds the lowest and highest
     value there can be. ``source`` is where the definition comes from.
+
+    ``function`` is for metrics of other packages, and None for those that the harness computes itself. It is given one
+    map on the scoring grid, float32 [rows, columns], read-only, -inf where the model saw nothing, and the pixels that the
+    sentence is about, bool [rows, columns]; it returns a number within ``range``, or NaN where the figure is undefined.
     """
 
     name: str
@@ -19,6 +39,7 @@ class Metric:
     higher_is_better: bool | None
     range: tuple[float, float]
     source: str
+    function: Function | None = None
 
 
 _PAPER = 'McInerney et al., "That\'s the Wrong Lung!", EMNLP 2022'
@@ -106,3 +127,28 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
+
+ENTRIES = {name: Entry(f"{__name__}:{name}", metric.summary) for name, metric in METRICS.items()}
+"""The same for the registry, to which the metrics are attributes of this module."""
+
+
+def __getattr__(name: str) -> Metric:
+    if name not in METRICS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return METRICS[name]
+
+
+@cache
+def find_metric(name: str) -> Metric:
+    """The metric of a name, built in or another package's; looked up once a process.
+
+    Raises :class:`WronglungError` for an unknown name, one that is claimed twice, and an entry point that is no
+    :class:`Metric` of this name with a function.
+    """
+    found: Any = REGISTRY.get(name)
+    if not isinstance(found, Metric) or found.name != name or not (name in METRICS or callable(found.function)):
+        raise WronglungError(
+            f"metric {name!r}: its entry point must hold a wronglung.benchmark.metrics.catalogue.Metric of this name, with "
+            f"a function; it holds {found!r}"
+        )
+    return found

@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .adapters.callables import from_functions
+    from .adapters.occlusion import occlusion
     from .benchmark.datasets import load_dataset
     from .benchmark.evaluation import evaluate, load_model, load_suite
     from .benchmark.instances import Box, Dataset, Finding, ImageRef, Instance
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `import wronglung` costs nothing.
 _HOMES = {
+    "adapters.callables": ("from_functions",),
+    "adapters.occlusion": ("occlusion",),
     "benchmark.datasets": ("load_dataset",),
     "benchmark.evaluation": ("evaluate", "load_model", "load_suite"),
     "benchmark.instances": ("Box", "Dataset", "Finding", "ImageRef", "Instance"),
@@ -27,6 +31,8 @@ __all__ = [  # noqa: RUF022 (grouped by module)
     "evaluate",
     "load_model",
     "load_suite",
+    "from_functions",
+    "occlusion",
     "Box",
     "Dataset",
     "Finding",

@@ -1,0 +1,145 @@
+"""MedCLIP as an alignment model: the catalogue's ``medclip-resnet`` and ``medclip-vit``."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from transformers import BertModel
+
+from ..benchmark.errors import WronglungError
+from . import swin
+from .bert import UNUSED, WordPieces, bert_config, without_padding
+from .dual import TAU, DualModel, DualNetwork, chosen_method, dual_card
+from .gloria.network import ResNet
+from .gloria.text import find_bert
+from .linear_map import linear_methods
+from .parts import linear, released_file, tree
+from .pixels import medclip
+from .resnet_shape import resnet_shape
+from .saliency.cosine import LocalSimilarity
+from .state_dicts import file_digest, load_strictly, read_state_dict
+
+FILE = "pytorch_model.bin"
+LIMIT = 77
+"""Word pieces of a sentence, [CLS] and [SEP] included."""
+
+_VISION, _TEXT = "vision_model.model.", "text_model.model."
+_IGNORED = re.compile(rf"logit_scale|{re.escape(_TEXT)}{UNUSED}|{swin.UNUSED}|.*\.num_batches_tracked")
+
+
+def load(
+    weights: str,
+    bert: str | None = None,
+    method: str | None = None,
+    tau: float = TAU,
+    local_similarity: LocalSimilarity = "attention",
+    name: str | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> DualModel:
+    """MedCLIP (MIT licence), with a ResNet-50 or a Swin transformer ("ViT"); the file tells which.
+
+    ``weights``: the zip file that the authors publish (the addresses are in their package, ``medclip/constants.py``),
+    its ``pytorch_model.bin``, or a folder that holds that. ``bert``: a folder with the ``vocab.txt`` and
+    ``config.json`` of the text tower, or the name of a model on the Hugging Face hub (default: Bio_ClinicalBERT).
+
+    ``method``: ``similarity`` (the default): the image's vector is a linear map of the mean over the last stage's
+    cells, so that the same map of each cell gives patches whose mean it is; the map is their cosine with the sentence.
+    ``gradcam``: on the last stage. ``tau``: temperature of the softmax that turns cosines into mass and into weights of
+    the local similarity, for which see :mod:`.saliency.cosine`; the model has none of its own.
+
+    A sentence's vector is the mean over all word pieces of three layers. Sentences are encoded without padding, which
+    the authors' code lets take part in that mean; longer ones than 77 word pieces are cut.
+
+    ``name``: on the leaderboard. Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
+    """
+    files = find_bert(bert)
+    source = released_file(
+        weights, (FILE,), "get the zip file that MedCLIP's authors publish, or unpack it and give the folder"
+    )
+    with _unpacked(source) as file:
+        network, kind, vocabulary = _read(file, files.vocabulary, files.config)
+    model = f"medclip-{kind}"
+    method = chosen_method(network, method, model)
+    card = dual_card(
+        network,
+        method,
+        name=name or f"{model} + {method}",
+        checkpoint=file_digest(source),
+        tau=tau,
+        similarity=local_similarity,
+        tokens="all word pieces, [CLS] and [SEP] included, of BERT's layers 1, 2 and last",
+        dtype=dtype,
+        pretraining_sources=("MIMIC-CXR", "CheXpert"),
+        settings={"vocabulary": vocabulary},
+    )
+    return DualModel(network, method, card, similarity=local_similarity, tau=tau, device=device, dtype=dtype)
+
+
+@contextmanager
+def _unpacked(source: Path) -> Iterator[Path]:
+    """The torch file that a published zip file holds, or ``source`` where it is no such file."""
+    if not zipfile.is_zipfile(source):
+        yield source
+        return
+    with zipfile.ZipFile(source) as archive, TemporaryDirectory() as folder:
+        inner = next((one for one in archive.namelist() if one.split("/")[-1] == FILE), None)
+        if inner is None:  # torch's own files are zip files, too
+            yield source
+            return
+        unpacked = Path(folder) / FILE
+        try:
+            with archive.open(inner) as packed, unpacked.open("wb") as out:
+                shutil.copyfileobj(packed, out)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise WronglungError(f"checkpoint {source}: {inner} cannot be unpacked ({error})") from error
+        yield unpacked
+
+
+def _read(path: Path, vocabulary: Path, settings: Path | None) -> tuple[DualNetwork, str, str]:
+    """The network, the kind of its image encoder, and the digest of its vocabulary."""
+    weights = read_state_dict(path)
+    text = BertModel(bert_config(weights, _TEXT, settings, path), add_pooling_layer=False)
+    project_text = linear(weights, "text_model.projection_head", path)
+    pieces = WordPieces(vocabulary, text.config.vocab_size)
+    if f"{_VISION}conv1.weight" in weights:
+        kind = "resnet"
+        resnet = ResNet(shape := resnet_shape(weights, _VISION, path))
+        what = f"a MedCLIP with a {shape.name}"
+        project = linear(weights, f"{_VISION}fc", path)
+        vision = {"vision_model.model": resnet, "vision_model.model.fc": project}
+
+        def features(pixels: torch.Tensor) -> torch.Tensor:
+            fourth: torch.Tensor = resnet(pixels)[1]
+            return fourth
+    else:
+        kind, what = "vit", "a MedCLIP with a Swin transformer"
+        transformer = swin.swin_model(weights, _VISION, path)
+        weights = swin.renamed(weights, _VISION, transformer)
+        project = linear(weights, "vision_model.projection_head", path)
+        vision = {"vision_model.model": transformer, "vision_model.projection_head": project}
+
+        def features(pixels: torch.Tensor) -> torch.Tensor:
+            return swin.squared(transformer(pixel_values=pixels).last_hidden_state)
+
+    module = tree({**vision, "text_model.model": text, "text_model.projection_head": project_text})
+    load_strictly(module, weights, path, what, _IGNORED)
+
+    def vectors(ids: torch.Tensor) -> torch.Tensor:
+        states = text(input_ids=ids.to(project_text.weight.device), output_hidden_states=True).hidden_states
+        mean = torch.stack([states[1], states[2], states[-1]]).mean(dim=(0, 2))
+        projected: torch.Tensor = project_text(mean)
+        return projected
+
+    def encode_text(sentences: Sequence[str]) -> torch.Tensor:
+        return torch.stack(without_padding([pieces.ids(sentence, LIMIT) for sentence in sentences], vectors))
+
+    methods = linear_methods(features, project)
+    return DualNetwork(module, medclip(), encode_text, methods), kind, pieces.digest

@@ -1,0 +1,1 @@
+"""Any image-text model of the open_clip library: CLIP of OpenAI and LAION, SigLIP, BiomedCLIP, CheXzero and more."""
