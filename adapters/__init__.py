@@ -15,8 +15,12 @@ CATALOGUE = {
     "text-blind": Entry("wronglung.adapters.floors:text_blind", "floor: image-only saliency (spectral residual)"),
     "oracle": Entry("wronglung.adapters.oracle:oracle", "ceiling: lights the boxes of the regions the sentence names"),
     "mirrored-oracle": Entry("wronglung.adapters.oracle:mirrored_oracle", "the oracle with left and right swapped"),
-    "precomputed": Entry("wronglung.adapters.precomputed:load", "a folder of maps made by any code", asks=("maps",)),
-    "box-file": Entry("wronglung.adapters.box_file:boxes", "boxes of any detector, from a JSON file", asks=("file",)),
+    "precomputed": Entry(
+        "wronglung.adapters.precomputed.adapter:load", "a folder of maps made by any code", asks=("maps",)
+    ),
+    "box-file": Entry(
+        "wronglung.adapters.precomputed.box_file:boxes", "boxes of any detector, from a JSON file", asks=("file",)
+    ),
     "occlusion": Entry("wronglung.adapters.occlusion:load", "occlusion maps of another model", asks=("model",)),
     "gloria": Entry("wronglung.adapters.gloria.adapter:load", "GLoRIA: word-region attention", asks=("checkpoint",)),
     "open-clip": Entry(
@@ -37,13 +41,15 @@ CATALOGUE = {
         "wronglung.adapters.grounding_dino:load", "Grounding DINO, text to boxes", asks=("weights",)
     ),
     "uniter": Entry(
-        "wronglung.adapters.uniter:load",
+        "wronglung.adapters.uniter.adapter:load",
         "UNITER, attention of words to region features",
         asks=("checkpoint", "vocabulary", "regions"),
     ),
     "medclip": Entry("wronglung.adapters.medclip:load", "MedCLIP, ResNet-50 or Swin", asks=("weights",)),
     "cxr-clip": Entry("wronglung.adapters.cxr_clip:load", "CXR-CLIP, ResNet-50 or Swin", asks=("weights",)),
-    "mgca": Entry("wronglung.adapters.mgca:load", "MGCA, and ConVIRT as its authors train it", asks=("weights",)),
+    "mgca": Entry(
+        "wronglung.adapters.mgca.adapter:load", "MGCA, and ConVIRT as its authors train it", asks=("weights",)
+    ),
 }
 
 _GLORIA = {

@@ -18,9 +18,9 @@ from transformers import BertTokenizerFast, BlipForImageTextRetrieval  # type: i
 from ..benchmark.errors import WronglungError
 from ..benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
 from .encoding import at_least_float32, full_precision, geometry_of, sources
-from .pixels import Pipeline
-from .state_dicts import file_digest
-from .transformers_format import TOKENIZER, Published, build, find, read_pipeline, read_tokenizer
+from .files.state_dicts import file_digest
+from .files.transformers_format import TOKENIZER, Published, build, find, read_pipeline, read_tokenizer
+from .preprocessing.pixels import Pipeline
 
 TEXT_LENGTH = 35
 """Tokens of a sentence, [CLS] and [SEP] included, that BLIP was trained with; longer ones are cut."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ..benchmark.errors import WronglungError, explain
 from ..benchmark.protocol import LoadedImage, ModelCard
 from .functions import FunctionModel, Map
-from .regrid import regrid
+from .saliency.regrid import regrid
 
 
 def from_functions(
@@ -32,7 +32,7 @@ def from_functions(
     ``saliency(image, sentence)`` returns a 2-D array or tensor of real numbers, [rows, columns], that covers the whole image
     evenly, row 0 at the top; a higher value means a stronger alignment. The image has 8 bits a channel, in the mode of its file
     (``image.convert("RGB")`` makes them alike). Maps must all have the same numbers of rows and columns, unless ``grid`` is given:
-    each is then brought to that many cells a side (:func:`.regrid.regrid`). ``score(image, sentence)`` returns one real number,
+    each is then brought to that many cells a side (:func:`.saliency.regrid.regrid`). ``score(image, sentence)`` returns one real number,
     the global similarity.
 
     With ``map_kind="distribution"`` maps must be at least 0 and are divided by their sum; with "score" they are taken as they

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..benchmark.errors import WronglungError
 from ..benchmark.protocol import Alignment, Features, Geometry, LoadedImage, ModelCard
 from .encoding import at_least_float32, full_precision, geometry_of
-from .pixels import Pipeline
+from .preprocessing.pixels import Pipeline
 from .saliency.cosine import LocalSimilarity, cosine_map, local_similarity
 
 _Item = TypeVar("_Item")

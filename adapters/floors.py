@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 
 from ..benchmark.protocol import LoadedImage, ModelCard
 from .functions import FunctionModel, Map
-from .greyscale import grey
+from .preprocessing.greyscale import grey
 
 GRID = 28
 

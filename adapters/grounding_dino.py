@@ -15,13 +15,9 @@ from transformers.utils import logging as transformers_logging
 
 from ..benchmark.errors import WronglungError, explain
 from ..benchmark.protocol import Alignment, Geometry, LoadedImage, ModelCard
-from .canvas import Canvas
-from .detection import GRID, box_map, check_painting
 from .encoding import at_least_float32, full_precision
-from .pixels import IMAGENET_MEAN, IMAGENET_STD
-from .state_dicts import file_digest, read_state_dict
-from .steps import Normalise, Pipeline, Triple
-from .transformers_format import (
+from .files.state_dicts import file_digest, read_state_dict
+from .files.transformers_format import (
     CONFIG,
     PROCESSOR,
     TOKENIZER,
@@ -30,6 +26,10 @@ from .transformers_format import (
     read_json,
     read_tokenizer,
 )
+from .preprocessing.canvas import Canvas
+from .preprocessing.pixels import IMAGENET_MEAN, IMAGENET_STD
+from .preprocessing.steps import Normalise, Pipeline, Triple
+from .saliency.detection import GRID, box_map, check_painting
 
 CLS, STOP, SEP = 101, 1012, 102
 """Ids that the network knows: sentences begin with the first, and end with the others."""
@@ -215,7 +215,7 @@ def read_pipeline(published: Published) -> Pipeline:
 def build(published: Published) -> GroundingDinoForObjectDetection:
     """The model with its weights, float32.
 
-    Unlike :func:`.transformers_format.build`, this lets transformers translate the names of the image tower's tensors,
+    Unlike :func:`.files.transformers_format.build`, this lets transformers translate the names of the image tower's tensors,
     which changed since the weights were published, and share what the file holds once. Raises :class:`WronglungError`
     for a configuration that makes no such model, and for weights that do not fit it.
     """

@@ -14,12 +14,12 @@ from transformers import CLIPModel, CLIPTextConfig, CLIPTokenizerFast  # type: i
 from ..benchmark.errors import WronglungError
 from .dual import TAU, DualModel, DualNetwork, chosen_method, dual_card
 from .encoding import sources
-from .hub import model_folder
+from .files.hub import model_folder
+from .files.state_dicts import file_digest
+from .files.transformers_format import TOKENIZER, Published, build, find, read_pipeline, read_tokenizer
+from .networks.transformers_vit import block_of
 from .saliency.cosine import LocalSimilarity
 from .saliency.transformer import Tower, class_token_methods
-from .state_dicts import file_digest
-from .transformers_format import TOKENIZER, Published, build, find, read_pipeline, read_tokenizer
-from .transformers_vit import block_of
 
 
 def load(

@@ -18,11 +18,8 @@ from transformers import SiglipModel
 from ..benchmark.errors import WronglungError
 from .dual import TAU, Dense, DualModel, DualNetwork, Method, TextBlind, chosen_method, dual_card
 from .encoding import sources
-from .pixels import PadToSquare
-from .saliency.cosine import LocalSimilarity
-from .saliency.transformer import Tower, naive, token_gradcam
-from .state_dicts import file_digest
-from .transformers_format import (
+from .files.state_dicts import file_digest
+from .files.transformers_format import (
     TOKENIZER,
     TOKENIZER_CONFIG,
     Published,
@@ -32,7 +29,10 @@ from .transformers_format import (
     read_pipeline,
     read_tokenizer,
 )
-from .transformers_vit import block_of
+from .networks.transformers_vit import block_of
+from .preprocessing.pixels import PadToSquare
+from .saliency.cosine import LocalSimilarity
+from .saliency.transformer import Tower, naive, token_gradcam
 
 
 def load(

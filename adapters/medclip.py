@@ -14,17 +14,17 @@ import torch
 from transformers import BertModel
 
 from ..benchmark.errors import WronglungError
-from . import swin
-from .bert import UNUSED, WordPieces, bert_config, without_padding
 from .dual import TAU, DualModel, DualNetwork, chosen_method, dual_card
+from .files.state_dicts import file_digest, load_strictly, read_state_dict
 from .gloria.network import ResNet
 from .gloria.text import find_bert
-from .linear_map import linear_methods
-from .parts import linear, released_file, tree
-from .pixels import medclip
-from .resnet_shape import resnet_shape
+from .networks import swin
+from .networks.bert import UNUSED, WordPieces, bert_config, without_padding
+from .networks.linear_map import linear_methods
+from .networks.parts import linear, released_file, tree
+from .networks.resnet_shape import resnet_shape
+from .preprocessing.pixels import medclip
 from .saliency.cosine import LocalSimilarity
-from .state_dicts import file_digest, load_strictly, read_state_dict
 
 FILE = "pytorch_model.bin"
 LIMIT = 77

@@ -18,12 +18,10 @@ from transformers import (  # type: ignore[attr-defined]
 
 from ..benchmark.errors import WronglungError
 from ..benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
-from .detection import GRID, box_map, check_painting
 from .encoding import at_least_float32, full_precision, geometry_of
-from .hub import model_folder
-from .state_dicts import file_digest
-from .steps import Pipeline
-from .transformers_format import (
+from .files.hub import model_folder
+from .files.state_dicts import file_digest
+from .files.transformers_format import (
     CONFIG,
     PROCESSOR,
     TOKENIZER,
@@ -34,6 +32,8 @@ from .transformers_format import (
     read_pipeline,
     read_tokenizer,
 )
+from .preprocessing.steps import Pipeline
+from .saliency.detection import GRID, box_map, check_painting
 
 Detector = OwlViTForObjectDetection | Owlv2ForObjectDetection
 Method = Literal["boxes", "score-grid"]

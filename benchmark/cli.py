@@ -181,7 +181,7 @@ def convert_checkpoint(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Turn a checkpoint with foreign objects into safetensors and a JSON card, without making any of the objects."""
-    from ..adapters.convert import convert
+    from ..adapters.files.convert import convert
 
     card = convert(source, out, strip=strip, overwrite=overwrite)
     typer.echo(f"{out}\n{card}")

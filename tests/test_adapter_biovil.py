@@ -18,12 +18,12 @@ from recipes import golden_arrays, golden_manifest, recipe_state
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
-from wronglung.adapters.bert import WordPieces, without_padding
 from wronglung.adapters.biovil.adapter import load, read_image_encoder
 from wronglung.adapters.biovil.network import ImageEncoder, TextEncoder
 from wronglung.adapters.biovil.smoothing import gaussian
 from wronglung.adapters.dual import DualModel
 from wronglung.adapters.gloria.network import ResNetShape
+from wronglung.adapters.networks.bert import WordPieces, without_padding
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.errors import WronglungError

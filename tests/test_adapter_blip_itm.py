@@ -17,7 +17,7 @@ from recipes import golden_arrays, golden_manifest, recipe_state
 from transformers import BlipConfig, BlipForImageTextRetrieval
 
 from wronglung.adapters.blip_itm import BlipItm, gradcam_per_token, load
-from wronglung.adapters.state_dicts import file_digest
+from wronglung.adapters.files.state_dicts import file_digest
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.errors import WronglungError

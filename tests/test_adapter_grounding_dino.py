@@ -20,9 +20,9 @@ from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
 from transformers.image_transforms import center_to_corners_format
 
 from wronglung import evaluate, load_dataset
-from wronglung.adapters.boxes import raster_max
-from wronglung.adapters.canvas import Canvas
 from wronglung.adapters.grounding_dino import CLS, SEP, STOP, GroundingDino, ShortestWithin, load, phrase
+from wronglung.adapters.preprocessing.canvas import Canvas
+from wronglung.adapters.saliency.boxes import raster_max
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.conformance.material import SENTENCES
 from wronglung.benchmark.errors import WronglungError

@@ -18,10 +18,10 @@ from recipes import golden_arrays, golden_manifest, recipe_state
 from transformers import CLIPConfig, CLIPModel
 
 from wronglung.adapters.dual import DualNetwork
+from wronglung.adapters.files.state_dicts import file_digest
+from wronglung.adapters.files.transformers_format import find
 from wronglung.adapters.hf_clip import load, read_network
 from wronglung.adapters.saliency.cosine import LocalSimilarity
-from wronglung.adapters.state_dicts import file_digest
-from wronglung.adapters.transformers_format import find
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.errors import WronglungError

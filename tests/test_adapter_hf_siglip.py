@@ -23,9 +23,9 @@ from recipes import golden_arrays, golden_manifest, recipe_state
 from transformers import SiglipConfig, SiglipModel
 
 from wronglung.adapters.dual import DualNetwork
+from wronglung.adapters.files.transformers_format import find
 from wronglung.adapters.hf_siglip import canonical, load, read_network, saliency_methods, token_ids
 from wronglung.adapters.saliency.cosine import LocalSimilarity
-from wronglung.adapters.transformers_format import find
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.errors import WronglungError
@@ -258,7 +258,7 @@ class TestRefusals:
         def refuse(*_: Any, **__: Any) -> str:
             raise GatedRepoError("gated", response=Mock())
 
-        monkeypatch.setattr("wronglung.adapters.hub.hf_hub_download", refuse)
+        monkeypatch.setattr("wronglung.adapters.files.hub.hf_hub_download", refuse)
         with pytest.raises(
             WronglungError, match="weights=nobody/gated: access is granted on request: accept the terms"
         ):

@@ -162,7 +162,7 @@ def test_transformers_reads_the_published_names_of_a_swin_alike(tmp_path: Path) 
     from safetensors.torch import save_file
     from transformers import SwinModel
 
-    from wronglung.adapters.swin import renamed, swin_model
+    from wronglung.adapters.networks.swin import renamed, swin_model
 
     torch.manual_seed(4)
     original: Any = swin()

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from wronglung.adapters.mgca import load
-from wronglung.adapters.mgca_network import enlarged
+from wronglung.adapters.mgca.adapter import load
+from wronglung.adapters.mgca.network import enlarged
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.errors import WronglungError

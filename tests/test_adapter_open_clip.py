@@ -377,7 +377,11 @@ class TestArguments:
         assert name("chefer", start_layer=1) == "chefer from block 1"
         assert name("vv", depth=1) == "vv of 1 blocks"
         card = load(str(folder), method="chefer", start_layer=1, trained_on="CXR, ROCO", name="mine").card
-        assert (card.name, card.pretraining_sources, card.settings["start_layer"]) == ("mine + chefer from block 1", ("CXR", "ROCO"), 1)
+        assert (card.name, card.pretraining_sources, card.settings["start_layer"]) == (
+            "mine + chefer from block 1",
+            ("CXR", "ROCO"),
+            1,
+        )
         assert card.saliency_method == "relevance of patches to the class token (Chefer), blocks 1 to 1"
 
     def test_half_precision_is_near(self, folder: Path, film: LoadedImage) -> None:

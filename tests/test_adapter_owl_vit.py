@@ -25,9 +25,9 @@ from tokenizers.trainers import BpeTrainer
 from transformers import Owlv2Config, Owlv2ForObjectDetection, OwlViTConfig, OwlViTForObjectDetection
 
 from wronglung import evaluate, load_dataset
-from wronglung.adapters.boxes import raster_max
-from wronglung.adapters.detection import corners
 from wronglung.adapters.owl_vit import cells, load, logits, parts, query
+from wronglung.adapters.saliency.boxes import raster_max
+from wronglung.adapters.saliency.detection import corners
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.conformance.material import SENTENCES
 from wronglung.benchmark.errors import WronglungError

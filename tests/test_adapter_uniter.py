@@ -17,9 +17,8 @@ from recipes import golden_arrays, golden_manifest, recipe_state
 from safetensors.torch import save_file
 
 from wronglung import evaluate, load_dataset
-from wronglung.adapters.boxes import raster_max
-from wronglung.adapters.region_files import RegionFiles
-from wronglung.adapters.uniter import (
+from wronglung.adapters.saliency.boxes import raster_max
+from wronglung.adapters.uniter.adapter import (
     GRID,
     attention_of_cls,
     attention_of_words,
@@ -28,7 +27,8 @@ from wronglung.adapters.uniter import (
     read_network,
     word_region_cosine,
 )
-from wronglung.adapters.uniter_network import Reading, UniterNetwork, places
+from wronglung.adapters.uniter.network import Reading, UniterNetwork, places
+from wronglung.adapters.uniter.region_files import RegionFiles
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.conformance import material
 from wronglung.benchmark.errors import WronglungError

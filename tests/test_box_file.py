@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from wronglung import Dataset, evaluate, load_suite
-from wronglung.adapters.box_file import boxes
+from wronglung.adapters.precomputed.box_file import boxes
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.pairs import pairs
 from wronglung.benchmark.protocol import Geometry, LoadedImage

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wronglung.adapters.boxes import raster_max, raster_max_batch
+from wronglung.adapters.saliency.boxes import raster_max, raster_max_batch
 
 
 def naive(boxes: torch.Tensor, scores: torch.Tensor, height: int, width: int, threshold: float) -> torch.Tensor:

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from wronglung.adapters.convert import convert
-from wronglung.adapters.state_dicts import file_digest, read_state_dict
+from wronglung.adapters.files.convert import convert
+from wronglung.adapters.files.state_dicts import file_digest, read_state_dict
 from wronglung.benchmark.cli import app
 from wronglung.benchmark.errors import WronglungError
 

@@ -22,7 +22,7 @@ from wronglung.adapters.dual import (
     dual_card,
     seen_cells,
 )
-from wronglung.adapters.pixels import clip
+from wronglung.adapters.preprocessing.pixels import clip
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.geometry import Geometry
 from wronglung.benchmark.protocol import DualEncoder, LoadedImage, check_model

@@ -11,7 +11,7 @@ from torch import nn
 
 from wronglung.adapters.dual import Dense, DualModel, DualNetwork, Gradient, TextBlind, dual_card
 from wronglung.adapters.ensemble import ensemble
-from wronglung.adapters.pixels import Pipeline, Squash
+from wronglung.adapters.preprocessing.pixels import Pipeline, Squash
 from wronglung.adapters.saliency.gradient import gradcam
 from wronglung.benchmark.protocol import Alignment, LoadedImage
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
+from wronglung.adapters.files.state_dicts import file_digest
 from wronglung.adapters.gloria.adapter import Gloria, load
 from wronglung.adapters.gloria.attention import LocalSimilarity, Tokens
-from wronglung.adapters.state_dicts import file_digest
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.evaluation import load_model

@@ -20,9 +20,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from wronglung.adapters.files.inert_pickle import Inert, InertFile, StoredTensor
+from wronglung.adapters.files.state_dicts import file_digest
 from wronglung.adapters.gloria.checkpoint import architecture, build_network, read_weights
-from wronglung.adapters.inert_pickle import Inert, InertFile, StoredTensor
-from wronglung.adapters.state_dicts import file_digest
 from wronglung.adapters.gloria.text import find_bert
 from wronglung.benchmark.errors import WronglungError
 
@@ -337,7 +337,11 @@ class TestMessages:
     @pytest.mark.parametrize(
         ("key", "shape", "part"),
         [
-            ("img_encoder.local_embedder.weight", (16, 255, 1, 1), "has shape (16, 255, 1, 1), a GLoRIA with a ResNet-10 and BERT"),
+            (
+                "img_encoder.local_embedder.weight",
+                (16, 255, 1, 1),
+                "has shape (16, 255, 1, 1), a GLoRIA with a ResNet-10 and BERT",
+            ),
             ("no_attn_vec", (8,), "has shape (8,)"),
             ("img_encoder.global_embedder.weight", (), "has shape ()"),
             ("img_encoder.global_embedder.weight", (8, 512), "16 dimensions, 'img_encoder.global_embedder.weight' 8"),

@@ -17,7 +17,7 @@ from PIL import Image
 
 from wronglung.adapters.gloria.area_resize import resize_area
 from wronglung.adapters.gloria.preprocessing import geometry, model_input, normalise, resized_size
-from wronglung.adapters.greyscale import grey
+from wronglung.adapters.preprocessing.greyscale import grey
 from wronglung.benchmark.geometry import boxes_to_mask
 from wronglung.benchmark.instances import Box
 

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
-from wronglung.adapters import hub
-from wronglung.adapters.hub import model_folder
+from wronglung.adapters.files import hub
+from wronglung.adapters.files.hub import model_folder
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.registry import Entry
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn import functional
 
 from wronglung.adapters.gloria import preprocessing as gloria
-from wronglung.adapters.pixels import (
+from wronglung.adapters.preprocessing.pixels import (
     CLIP_MEAN,
     CLIP_STD,
     HALF_MEAN,

@@ -20,9 +20,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from wronglung import Dataset, evaluate, load_model, load_suite
-from wronglung.adapters.map_files import MapFiles, MapRef
-from wronglung.adapters.precomputed import Description, PrecomputedMaps, load
-from wronglung.adapters.regrid import regrid
+from wronglung.adapters.precomputed.adapter import Description, PrecomputedMaps, load
+from wronglung.adapters.precomputed.map_files import MapFiles, MapRef
+from wronglung.adapters.saliency.regrid import regrid
 from wronglung.benchmark.arguments import check_arguments
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.geometry import Geometry

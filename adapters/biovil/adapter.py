@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 from ...benchmark.errors import WronglungError
-from ..bert import UNUSED, WordPieces, bert_config, without_padding
 from ..dual import TAU, Dense, DualModel, DualNetwork, Gradient, chosen_method, dual_card
-from ..hub import model_folder
-from ..pixels import biovil
-from ..resnet_shape import resnet_shape
+from ..files.hub import model_folder
+from ..files.state_dicts import file_digest, load_strictly, read_state_dict
+from ..networks.bert import UNUSED, WordPieces, bert_config, without_padding
+from ..networks.resnet_shape import resnet_shape
+from ..preprocessing.pixels import biovil
 from ..saliency.cosine import LocalSimilarity
 from ..saliency.gradient import gradcam
-from ..state_dicts import file_digest, load_strictly, read_state_dict
 from .network import BioVil, ImageEncoder, TextEncoder
 from .smoothing import gaussian
 

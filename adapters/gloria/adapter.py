@@ -15,9 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 from ...benchmark.errors import WronglungError
 from ...benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
 from ..encoding import at_least_float32, full_precision, geometry_of, sources
-from ..greyscale import Intensity
+from ..files.state_dicts import file_digest
+from ..preprocessing.greyscale import Intensity
 from ..saliency.gradient import gradcam
-from ..state_dicts import file_digest
 from .attention import (
     LOCAL_SIMILARITIES,
     LocalSimilarity,

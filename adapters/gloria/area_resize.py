@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..greyscale import GreyImage
+from ..preprocessing.greyscale import GreyImage
 
 _Indices = npt.NDArray[np.intp]
 _Weights = npt.NDArray[np.float32]

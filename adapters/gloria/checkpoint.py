@@ -17,7 +17,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
 from transformers import BertConfig
 
 from ...benchmark.errors import WronglungError
-from ..state_dicts import Weights, load_strictly, read_state_dict
+from ..files.state_dicts import Weights, load_strictly, read_state_dict
 from .network import GloriaNetwork, ResNetShape, Stem
 from .preprocessing import RELEASED
 from .text import MAX_PIECES, BertFiles
@@ -36,7 +36,7 @@ def read_weights(path: Path) -> Weights:
     """All tensors of a checkpoint by their names in the network (``img_encoder.model.conv1.weight``, …).
 
     Up to and including the last "gloria." of a name is dropped, as the released loaders do. Reads and raises as
-    :func:`..state_dicts.read_state_dict`.
+    :func:`..files.state_dicts.read_state_dict`.
     """
     if not path.is_file():
         raise WronglungError(f"checkpoint {path}: no such file; give a GLoRIA checkpoint with checkpoint=PATH")

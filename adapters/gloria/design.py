@@ -18,8 +18,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from ...benchmark.errors import WronglungError
-from ..greyscale import Intensity
-from ..whole_file import write_bytes
+from ..files.whole_file import write_bytes
+from ..preprocessing.greyscale import Intensity
 from .attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
 from .checkpoint import BertSettings
 from .network import Stem

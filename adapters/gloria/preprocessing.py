@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ...benchmark.geometry import Geometry
-from ..greyscale import GreyImage, Intensity, grey
+from ..preprocessing.greyscale import GreyImage, Intensity, grey
 from .area_resize import resize_area
 
 

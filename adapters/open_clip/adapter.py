@@ -13,9 +13,9 @@ from ...benchmark.errors import WronglungError
 from ..dual import TAU, DualModel, DualNetwork, chosen_method, dual_card
 from ..encoding import sources
 from ..ensemble import ensemble
-from ..pixels import Pipeline, chexzero, clip
+from ..files.state_dicts import file_digest
+from ..preprocessing.pixels import Pipeline, chexzero, clip
 from ..saliency.cosine import LocalSimilarity
-from ..state_dicts import file_digest
 
 if TYPE_CHECKING:
     from .build import Tokenizer

@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import AutoConfig
 
 from ...benchmark.errors import WronglungError
-from ..state_dicts import load_strictly, read_state_dict
+from ..files.state_dicts import load_strictly, read_state_dict
 
 Tokenizer = Callable[[Sequence[str]], torch.Tensor]
 """Sentences to ids [sentences, context length], int64."""

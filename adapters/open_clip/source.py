@@ -13,9 +13,9 @@ import open_clip
 from pydantic import BaseModel, ValidationError
 
 from ...benchmark.errors import WronglungError, explain
-from ..hub import model_folder
-from ..pixels import CLIP_MEAN, CLIP_STD, Triple
-from ..transformers_format import CONFIG, read_json
+from ..files.hub import model_folder
+from ..files.transformers_format import CONFIG, read_json
+from ..preprocessing.pixels import CLIP_MEAN, CLIP_STD, Triple
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

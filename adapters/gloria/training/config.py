@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from ....benchmark.errors import WronglungError, explain
-from ...greyscale import Intensity
+from ...preprocessing.greyscale import Intensity
 from ..attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
 from ..design import Pieces
 from ..network import Stem

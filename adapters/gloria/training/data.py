@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ....benchmark.errors import WronglungError
 from ....benchmark.geometry import boxes_to_mask
 from ....benchmark.instances import Dataset, ImageRef, Instance
-from ...greyscale import GreyImage, Intensity
+from ...preprocessing.greyscale import GreyImage, Intensity
 from ..preprocessing import Frame, geometry, padded
 from ..text import CLEANING, MASK, Cleaning
 from .config import SentencesSection

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ....benchmark.errors import WronglungError
-from ...whole_file import write_bytes, write_whole
+from ...files.whole_file import write_bytes, write_whole
 from .config import TrainingConfig, as_yaml
 
 CONFIG = "config.yaml"

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import safetensors
 import torch
 
-from ..benchmark.errors import WronglungError
-from .state_dicts import file_digest
+from ...benchmark.errors import WronglungError
+from ..files.state_dicts import file_digest
 
 _ARRAYS = ("features", "boxes", "norm_bb")
 _BEYOND = 1.0

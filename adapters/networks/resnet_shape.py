@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from ..benchmark.errors import WronglungError
-from .gloria.network import ResNetShape
+from ...benchmark.errors import WronglungError
+from ..gloria.network import ResNetShape
 
 
 def resnet_shape(weights: Mapping[str, torch.Tensor], prefix: str, path: Path) -> ResNetShape:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 
 NiftiAxes = Literal[
     "right-down", "right-up", "left-down", "left-up", "down-right", "down-left", "up-right", "up-left"

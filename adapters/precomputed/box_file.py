@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from ..benchmark.errors import WronglungError, explain
-from ..benchmark.geometry import Geometry
-from ..benchmark.instances import Dataset
-from ..benchmark.protocol import Alignment, LoadedImage, ModelCard
-from .boxes import raster_max
-from .functions import FRAME
+from ...benchmark.errors import WronglungError, explain
+from ...benchmark.geometry import Geometry
+from ...benchmark.instances import Dataset
+from ...benchmark.protocol import Alignment, LoadedImage, ModelCard
+from ..functions import FRAME
+from ..saliency.boxes import raster_max
 from .pair_table import Pair, PairTable, check_all_or_none, sentence_digest, similarities
 
 
@@ -67,7 +67,7 @@ def boxes(
     """The boxes in a ``.json`` or ``.jsonl`` file as an alignment model.
 
     A map has ``grid`` × ``grid`` cells over the whole image, and each cell the largest score above ``threshold`` of the boxes that
-    touch it, else 0 (:func:`.boxes.raster_max`). ``name`` and ``method`` (where the boxes come from) go into the card, and the
+    touch it, else 0 (:func:`..saliency.boxes.raster_max`). ``name`` and ``method`` (where the boxes come from) go into the card, and the
     SHA-256 of the file as its ``checkpoint``.
 
     Raises :class:`WronglungError`, with file and line or record, for what cannot be read, an unknown key, a box that is not

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .dual import Dense, Gradient, Method
-from .saliency.gradient import gradcam
+from ..dual import Dense, Gradient, Method
+from ..saliency.gradient import gradcam
 
 
 def linear_methods(features: Callable[[torch.Tensor], torch.Tensor], project: nn.Linear) -> dict[str, Method]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 
 
 def write_bytes(path: Path, content: bytes) -> None:

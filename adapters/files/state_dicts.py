@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 from .inert_pickle import Inert, InertFile, StoredTensor
 
 Weights = dict[str, torch.Tensor]

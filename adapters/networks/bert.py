@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertTokenizer
 
-from ..benchmark.errors import WronglungError
-from .gloria.checkpoint import BertSettings
+from ...benchmark.errors import WronglungError
+from ..gloria.checkpoint import BertSettings
 
 UNUSED = r"(embeddings\.(position_ids|token_type_ids)|pooler\..*|.*\.crossattention\..*)"
 """Regular expression for tensors of a BERT that have no effect on its hidden states."""

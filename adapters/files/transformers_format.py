@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from tokenizers import Tokenizer
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from ..benchmark.errors import WronglungError
-from .canvas import Canvas
+from ...benchmark.errors import WronglungError
+from ..preprocessing.canvas import Canvas
+from ..preprocessing.pixels import CentreCrop, Pipeline, Shortest, Squash, Step, from_processor
 from .hub import model_folder
-from .pixels import CentreCrop, Pipeline, Shortest, Squash, Step, from_processor
 from .state_dicts import load_strictly, read_state_dict
 
 CONFIG = "config.json"

@@ -9,16 +9,16 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from ..benchmark.errors import WronglungError
-from ..benchmark.geometry import Geometry
-from ..benchmark.instances import Dataset
-from ..benchmark.protocol import Alignment, LoadedImage, ModelCard
-from .bert import WordPieces, bert_config
-from .boxes import raster_max
-from .encoding import at_least_float32
+from ...benchmark.errors import WronglungError
+from ...benchmark.geometry import Geometry
+from ...benchmark.instances import Dataset
+from ...benchmark.protocol import Alignment, LoadedImage, ModelCard
+from ..encoding import at_least_float32
+from ..files.state_dicts import file_digest, load_strictly, read_state_dict
+from ..networks.bert import WordPieces, bert_config
+from ..saliency.boxes import raster_max
+from .network import IGNORED, Reading, UniterNetwork
 from .region_files import RegionFiles, Regions
-from .state_dicts import file_digest, load_strictly, read_state_dict
-from .uniter_network import IGNORED, Reading, UniterNetwork
 
 GRID = 112
 """Cells a side of a map, which covers the whole image."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 from .inert_pickle import Inert, InertFile, StoredTensor
 from .state_dicts import CONTAINERS, file_digest, read_state_dict
 from .whole_file import write_bytes

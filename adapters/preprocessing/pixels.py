@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from ..benchmark.errors import WronglungError, explain
+from ...benchmark.errors import WronglungError, explain
 from .canvas import Backend, Canvas, Interpolation
 from .steps import (
     BlurredSquash,

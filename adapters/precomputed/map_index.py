@@ -14,7 +14,7 @@ from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from ..benchmark.errors import WronglungError, explain
+from ...benchmark.errors import WronglungError, explain
 from .map_files import MapRef
 from .pair_table import Pair, check_all_or_none, sentence_digest
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..benchmark.geometry import Geometry
+from ...benchmark.geometry import Geometry
 from .canvas import Backend, Canvas, Interpolation, blur, values
 from .greyscale import grey
 

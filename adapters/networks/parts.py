@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 
 
 def tree(parts: Mapping[str, nn.Module]) -> nn.Module:

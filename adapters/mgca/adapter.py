@@ -11,17 +11,17 @@ import torch
 from torch.nn import functional
 from transformers import BertModel
 
-from ..benchmark.protocol import Alignment, Features, ModelCard
-from .bert import UNUSED, WordPieces, bert_config, without_padding
-from .dual import Dense, DualModel, DualNetwork, Gradient, Method, chosen_method, dual_card
-from .encoding import at_least_float32, full_precision, geometry_of
-from .gloria.text import caption, clean, find_bert, plain
-from .mgca_network import VitTower, embedded, embedding, image_tower
-from .parts import released_file, tree
-from .pixels import pad256
-from .saliency.cosine import LocalSimilarity
-from .saliency.gradient import gradcam, gradcam_tokens
-from .state_dicts import file_digest, load_strictly, read_state_dict
+from ...benchmark.protocol import Alignment, Features, ModelCard
+from ..dual import Dense, DualModel, DualNetwork, Gradient, Method, chosen_method, dual_card
+from ..encoding import at_least_float32, full_precision, geometry_of
+from ..files.state_dicts import file_digest, load_strictly, read_state_dict
+from ..gloria.text import caption, clean, find_bert, plain
+from ..networks.bert import UNUSED, WordPieces, bert_config, without_padding
+from ..networks.parts import released_file, tree
+from ..preprocessing.pixels import pad256
+from ..saliency.cosine import LocalSimilarity
+from ..saliency.gradient import gradcam, gradcam_tokens
+from .network import VitTower, embedded, embedding, image_tower
 
 FILES = ("vit_base.ckpt", "resnet_50.ckpt")
 LIMIT = 112
@@ -64,7 +64,7 @@ def load(
     ``method``: ``words`` (the default), attention of each word over the patches as in training, softmax of their
     cosines over ``tau``, mean over words; the local similarity is the mean over words of the cosine with what they
     attend to. ``sentence``: the cosine of each patch with the whole sentence's vector, which training compared with
-    whole images only; ``tau`` and ``local_similarity`` (:mod:`.saliency.cosine`) are then as in other dense encoders.
+    whole images only; ``tau`` and ``local_similarity`` (:mod:`..saliency.cosine`) are then as in other dense encoders.
     ``gradcam``: on a ResNet's layer4 or the tokens that enter a transformer's last block. A checkpoint of the ConVIRT
     that MGCA's repository trains has the same encoders without trained local vectors, and so ``gradcam`` alone.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 from .boxes import raster_max
 
 GRID = 192

@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 
 import torch
 
-from ..benchmark.errors import WronglungError
-from ..benchmark.instances import Dataset
-from ..benchmark.protocol import LoadedImage
+from ...benchmark.errors import WronglungError
+from ...benchmark.instances import Dataset
+from ...benchmark.protocol import LoadedImage
 
 Entry = TypeVar("Entry")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 
 
 def model_folder(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..benchmark.errors import WronglungError
-from .gloria.network import ResNet, ResNetShape
-from .resnet_shape import resnet_shape
+from ...benchmark.errors import WronglungError
+from ..gloria.network import ResNet, ResNetShape
+from ..networks.resnet_shape import resnet_shape
 
 FRAME = 224
 """Side of an input in pixels."""

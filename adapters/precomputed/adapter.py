@@ -25,15 +25,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from safetensors import safe_open
 
-from ..benchmark.errors import WronglungError, explain
-from ..benchmark.geometry import Geometry
-from ..benchmark.instances import Dataset
-from ..benchmark.protocol import Alignment, LoadedImage, ModelCard
-from .functions import FRAME
+from ...benchmark.errors import WronglungError, explain
+from ...benchmark.geometry import Geometry
+from ...benchmark.instances import Dataset
+from ...benchmark.protocol import Alignment, LoadedImage, ModelCard
+from ..functions import FRAME
+from ..saliency.regrid import regrid
 from .map_files import MapFiles, NiftiAxes
 from .map_index import KEPT, IndexedMap, read_index
 from .pair_table import Pair, PairTable, similarities
-from .regrid import regrid
 
 DESCRIPTION, RUN = "model.json", "results.json"
 
@@ -120,7 +120,7 @@ def load(
     scores), ``temperature``, ``signed``, ``comparable``, ``tokens``, ``preprocessing`` and ``pretraining_sources`` are those of
     :class:`ModelCard`. ``frame`` with ``side`` and ``resize`` says what part of an image a map covers (:data:`Frame`; by default
     the whole image). Maps must all have the same numbers of rows and columns, unless ``grid`` is given: each is then brought to
-    that many cells a side (:func:`.regrid.regrid`), and a distribution keeps its sum. ``nifti_axes`` says where the axes of NIfTI
+    that many cells a side (:func:`..saliency.regrid.regrid`), and a distribution keeps its sum. ``nifti_axes`` says where the axes of NIfTI
     arrays run, by default array[x, y] with x to the right of the image and y down.
 
     Of a folder that a run wrote, the card is the run's, and so is the geometry, where the run stored it with the maps; otherwise

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import SwinConfig, SwinModel
 
-from ..benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError
 
 IMAGE_SIZE = 224
 

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
-from .gloria.area_resize import resize_area
+from ..gloria.area_resize import resize_area
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos", "area"]
 Backend = Literal["pillow", "torch", "opencv"]
@@ -31,7 +31,7 @@ class Canvas:
     """Pixels [channels, height, width], uint8 levels or float32 values; one channel stands for three equal ones.
 
     A point (x, y) of the original image lies at (x · scale_x + offset_x, y · scale_y + offset_y), in edge coordinates
-    as in :class:`..benchmark.geometry.Geometry`.
+    as in :class:`...benchmark.geometry.Geometry`.
     """
 
     pixels: torch.Tensor

@@ -1,4 +1,4 @@
-"""The image towers of transformers' CLIP and SigLIP in pieces, for :mod:`.saliency.transformer`."""
+"""The image towers of transformers' CLIP and SigLIP in pieces, for :mod:`..saliency.transformer`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
-from .saliency.transformer import Block, Heads
+from ..saliency.transformer import Block, Heads
 
 
 def block_of(layer: CLIPEncoderLayer | SiglipEncoderLayer) -> Block:

@@ -1,0 +1,1 @@
+"""MGCA, and ConVIRT as its authors train it."""

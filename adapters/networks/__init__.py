@@ -1,0 +1,1 @@
+"""Parts that several families' networks are made of, under the names that published weights have."""

@@ -1,0 +1,1 @@
+"""Models that are files: saliency maps, or boxes, that were made elsewhere."""

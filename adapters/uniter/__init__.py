@@ -1,0 +1,1 @@
+"""UNITER, over regions that a detector found beforehand."""
