@@ -8,7 +8,7 @@ MASKING_TESTS := tests/test_entities.py tests/test_masking.py tests/test_radiolo
 SHIPPED := retrained abnormal masking random-sentences no-attention word-masking
 CHECKPOINTS := adapters/gloria/phantom
 
-.PHONY: demo test test-masking checkpoints lint wheel clean
+.PHONY: demo test test-masking checkpoints lint wheel plugin clean
 
 demo: $(VENV)/.demo
 	$(BIN)/wronglung demo --out runs/demo
@@ -47,6 +47,19 @@ wheel: $(VENV)/.test
 	    --data-arg patients=20 --suite smoke --quiet --out "$(abspath build)/run" > /dev/null
 	rm -rf $(VENV)-wheel
 
+# The example plug-in, installed beside the package in a clean environment.
+plugin:
+	rm -rf $(VENV)-plugin
+	$(PYTHON) -m venv $(VENV)-plugin
+	$(VENV)-plugin/bin/python -m pip install -q "$(TORCH)"
+	$(VENV)-plugin/bin/python -m pip install -q . ./examples/plugin pytest
+	cd / && "$(abspath $(VENV)-plugin)/bin/wronglung" list models | grep wronglung-compass
+	cd / && "$(abspath $(VENV)-plugin)/bin/wronglung" check compass
+	cd / && "$(abspath $(VENV)-plugin)/bin/wronglung" run --model compass --dataset phantom \
+	    --data-arg patients=60 --suite compass --quiet --overwrite --out "$(abspath build)/plugin" > /dev/null
+	cd examples/plugin && "$(abspath $(VENV)-plugin)/bin/python" -m pytest -q
+	rm -rf $(VENV)-plugin
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wronglung needs Python 3.11 or later; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
@@ -68,4 +81,4 @@ $(VENV)-masking/.ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-wheel $(VENV)-masking build dist src/*.egg-info
+	rm -rf $(VENV) $(VENV)-wheel $(VENV)-masking $(VENV)-plugin build dist src/*.egg-info

@@ -86,9 +86,9 @@ def _preset(
 
 
 _BIOVIL = Entry("wronglung.adapters.biovil.adapter:load", "")
-_COSINE = {"tau": 0.07, "local_similarity": "attention"}
-_VALUE = {"method": "value", **_COSINE}
-_CLIP = {**_VALUE, "resize_mode": "shortest"}
+_COSINE: dict[str, Any] = {"tau": 0.07, "local_similarity": "attention"}
+_VALUE: dict[str, Any] = {"method": "value", **_COSINE}
+_CLIP: dict[str, Any] = {**_VALUE, "resize_mode": "shortest"}
 
 CATALOGUE |= dict(
     [

@@ -193,7 +193,7 @@ class DualModel:
 
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> list[Features]:
-        encoded = []
+        encoded: list[Features] = []
         for batch in self._in_batches(sentences):
             with full_precision(self._device):
                 vectors = self._network.encode_text(batch)

@@ -34,7 +34,7 @@ from .cli_options import (
 )  # fmt: skip
 from .data_cli import data_app
 from .errors import WronglungError
-from .registry import DATASETS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Listed
+from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Listed
 
 if TYPE_CHECKING:
     from .instances import Dataset
@@ -331,10 +331,6 @@ def _evaluate(
 
 
 def _listed(kind: Kind) -> list[Listed]:
-    if kind == "metrics":
-        from .metrics.catalogue import METRICS
-
-        return [Listed(name, "wronglung", metric.summary) for name, metric in METRICS.items()]
     if kind == "variants":
         from ..adapters.gloria.training.presets import summaries
 
@@ -349,6 +345,7 @@ def _listed(kind: Kind) -> list[Listed]:
         "perturbations": PERTURBATIONS,
         "subsets": SUBSETS,
         "sentences": SENTENCES,
+        "metrics": METRICS,
     }
     return registries[kind].listed()
 

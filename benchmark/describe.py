@@ -11,8 +11,8 @@ import yaml
 from ..tasks.schema import list_definitions, load_suite, load_task
 from .arguments import type_hints
 from .errors import WronglungError
-from .metrics.catalogue import METRICS
-from .registry import DATASETS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS
+from .metrics.catalogue import find_metric
+from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS
 
 
 def describe(name: str) -> str:
@@ -25,8 +25,8 @@ def describe(name: str) -> str:
         parts.append(f"suite {name}\n\n{_yaml(load_suite(name))}")
     if name in {row.name for row in list_definitions("task")}:
         parts.append(f"task {name}\n\n{_yaml(load_task(name))}")
-    if name in METRICS:
-        metric = METRICS[name]
+    if name in {row.name for row in METRICS.listed()}:
+        metric = find_metric(name)
         better = {True: "higher is better", False: "lower is better", None: "a diagnostic, never ranked on"}
         low, high = metric.range
         parts.append(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wronglung import load_model
-from wronglung.benchmark.check import RULES, Rule, check_adapter, check_named
+from wronglung.benchmark.check import RULES, Rule, check_adapter
 from wronglung.benchmark.conformance import material, moving_patch
 from wronglung.benchmark.conformance.subject import Subject, Verdict
 from wronglung.benchmark.errors import WronglungError
@@ -605,110 +605,6 @@ class TestGeometry:
             moving_patch._cosine(centred[0], centred[2]), abs=1e-9
         )
         assert moving_patch._cosine(centred[0], centred[1]) == pytest.approx(1)
-
-
-def random_vit(patch: int, layers: int, values: bool, seed: int) -> Any:
-    """A CLIP vision transformer of random weights: last tokens, or the values of the last block, against a vector."""
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    torch.manual_seed(seed)
-    config = CLIPVisionConfig(
-        hidden_size=48, intermediate_size=96, num_hidden_layers=layers, num_attention_heads=4, image_size=112,
-        patch_size=patch, projection_dim=24,
-    )  # fmt: skip
-    network: Any = CLIPVisionModelWithProjection(config)
-    network.eval()
-    text = torch.randn(24)
-
-    class Vit:
-        card = ModelCard(name="vit", saliency_method="cosine", map_kind="score", mass="softmax")
-
-        def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
-            maps, where = [], []
-            for image in images:
-                square, geometry = framed("crop", image, 112)
-                levels = torch.tensor(np.asarray(square), dtype=torch.float32) / 127.5 - 1
-                vision = network.vision_model
-                out = vision(levels.expand(1, 3, -1, -1), output_hidden_states=True)
-                tokens = out.last_hidden_state
-                if values:
-                    last = vision.encoder.layers[-1]
-                    value = last.self_attn.v_proj(last.layer_norm1(out.hidden_states[-2]))
-                    tokens = last.self_attn.out_proj(value)
-                patches = network.visual_projection(vision.post_layernorm(tokens[0, 1:]))
-                side = 112 // patch
-                maps.append(torch.cosine_similarity(patches, text, dim=-1).reshape(side, side))
-                where.append(geometry)
-            return Alignment(torch.stack(maps), where)
-
-    return Vit()
-
-
-@pytest.mark.parametrize(("patch", "layers", "values"), [(16, 2, False), (16, 6, True), (28, 3, False)])
-def test_transformers_of_random_weights_do_not_fail_the_geometry(patch: int, layers: int, values: bool) -> None:
-    assert tried(GEOMETRY, random_vit(patch, layers, values, seed=0)).outcome == "passed"
-
-
-SHIPPED = ("uniform", "center-prior", "random", "text-blind", "oracle", "mirrored-oracle")
-TRAINED = ("retrained", "abnormal", "masking", "no-attention", "word-masking")
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_floors_and_ceilings_fail_nothing(name: str) -> None:
-    assert [one for one in check_named(name, device="cpu") if one.outcome == "failed"] == []
-
-
-def variant(name: str) -> Any:
-    return load_model(f"gloria-phantom-{name}", device="cpu")
-
-
-def test_a_trained_network_passes_every_check() -> None:
-    checks = check_named("gloria-phantom-retrained", device="cpu")
-    assert {one.outcome for one in checks} == {"passed"}
-
-
-@pytest.mark.parametrize("name", [*TRAINED, "random-sentences"])
-def test_a_trained_network_shows_its_geometry_on_eight_by_eight_cells(name: str) -> None:
-    assert tried(GEOMETRY, variant(name)).outcome == "passed"
-
-
-def test_a_network_of_random_weights_fails_nothing(
-    tiny_weights: dict[str, torch.Tensor], tiny_bert: Path, tmp_path: Path
-) -> None:
-    torch.save(tiny_weights, tmp_path / "tiny.pt")
-    checks = check_named("gloria", device="cpu", checkpoint=str(tmp_path / "tiny.pt"), bert=str(tiny_bert))
-    assert [one for one in checks if one.outcome == "failed"] == []
-
-
-class TestPolarity:
-    @pytest.mark.parametrize("name", TRAINED)
-    def test_what_understands_the_films_is_judged(self, name: str) -> None:
-        assert tried("polarity", variant(name)).outcome == "passed"
-
-    def test_what_understands_nothing_is_not(self) -> None:
-        verdict = tried("polarity", variant("random-sentences"))
-        assert verdict.outcome == "not shown"
-        assert "does not understand" in verdict.detail
-
-    @pytest.mark.parametrize("name", ["retrained", "no-attention"])
-    def test_a_negated_map_fails(self, name: str) -> None:
-        model = variant(name)
-        align = model.align_features
-        model.align_features = lambda *pair: replace(one := align(*pair), saliency=one.saliency.amax() - one.saliency)
-        verdict = tried("polarity", model)
-        assert verdict.outcome == "failed"
-        assert "avoids its boxes" in verdict.detail
-
-    def test_a_model_without_similarities_shows_a_figure_only(self) -> None:
-        model = load_model("mirrored-oracle")
-        model.prepare(material.dataset())
-        verdict = tried("polarity", model)
-        assert verdict.outcome == "not shown"
-        assert "AUROC 0.4" in verdict.detail
-
-    def test_films_are_of_as_many_patients_with_sentences_of_their_own(self) -> None:
-        instances = [instance for _, instance in material.findings()]
-        assert len({one.patient_id for one in instances}) == len({one.sentence for one in instances}) == 24
 
 
 class TestFixture:

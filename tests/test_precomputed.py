@@ -483,7 +483,7 @@ class TestRunFolders:
         evaluate(original, sketch, "smoke", save_maps=True, **common).save(tmp_path)
         again = evaluate(load(tmp_path), sketch, "smoke", **common).instances
         before = pd.read_parquet(tmp_path / "instances.parquet")
-        similarities = [column for column in before if "selection" in column]
+        similarities = [column for column in before if "selection" in str(column)]
         pd.testing.assert_frame_equal(
             again.drop(columns=similarities), before.drop(columns=similarities), check_dtype=False
         )

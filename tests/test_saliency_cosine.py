@@ -28,7 +28,7 @@ def plain(patches: Vectors, text: Vectors, kind: str, tau: float) -> float:
     if kind == "mean":
         return math.fsum(s) / len(s)
     if kind == "logsumexp":
-        return tau * (math.log(math.fsum(np.exp((s - max(s)) / tau))) + max(s) / tau - math.log(len(s)))
+        return float(tau * (math.log(math.fsum(np.exp((s - max(s)) / tau))) + max(s) / tau - math.log(len(s))))
     weights = np.exp((s - max(s)) / tau)
     weights /= weights.sum()
     return cosine(sum(w * patch / np.linalg.norm(patch) for w, patch in zip(weights, patches, strict=True)), text)

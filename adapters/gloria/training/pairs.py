@@ -79,7 +79,7 @@ def compare_pairs(
     back = order.argsort()
     with full_precision(regions):
         regions, words = _operands(regions, words, no_region)
-        cosines, sentence_maps = _ComparePairs.apply(  # type: ignore[no-untyped-call]
+        cosines, sentence_maps = _ComparePairs.apply(
             regions, words.index_select(0, order), counted[order], lengths, temp1, maps
         )
         return Pairs(cosines.index_select(1, back), sentence_maps.index_select(1, back) if maps else None)
