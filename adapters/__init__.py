@@ -36,9 +36,13 @@ CATALOGUE = {
         "wronglung.adapters.hf_siglip:load", "SigLIP in transformers' files: hf-siglip:FOLDER", asks=("weights",)
     ),
     "blip-itm": Entry("wronglung.adapters.blip_itm:load", "BLIP, image-text matching", asks=("weights",)),
-    "owl-vit": Entry("wronglung.adapters.owl_vit:load", "OWL-ViT and OWLv2, text to boxes", asks=("weights",)),
+    "owl-vit": Entry(
+        "wronglung.adapters.owl_vit:load", "OWL-ViT and OWLv2, text to boxes", hub="google/owlvit-base-patch32"
+    ),
     "grounding-dino": Entry(
-        "wronglung.adapters.grounding_dino:load", "Grounding DINO, text to boxes", asks=("weights",)
+        "wronglung.adapters.grounding_dino:load",
+        "Grounding DINO, text to boxes",
+        hub="IDEA-Research/grounding-dino-tiny",
     ),
     "uniter": Entry(
         "wronglung.adapters.uniter.adapter:load",

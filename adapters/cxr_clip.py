@@ -12,6 +12,7 @@ from torch import nn
 from transformers import BertModel, SwinModel
 
 from .dual import TAU, DualModel, DualNetwork, Gradient, Method, chosen_method, dual_card
+from .encoding import sources
 from .files.state_dicts import file_digest, load_strictly, read_state_dict
 from .gloria.network import ResNet
 from .gloria.text import find_bert
@@ -59,8 +60,8 @@ def load(
     see :mod:`.saliency.cosine`; the model has none of its own. Sentences longer than 256 word pieces are cut.
 
     ``trained_on``: datasets, separated by commas, that the checkpoint's training saw, for the card: MIMIC-CXR (``m``),
-    with CheXpert (``mc``), with ChestX-ray14 as well (``mcc``, the default); the file does not say. ``name``: on the
-    leaderboard.
+    with CheXpert (``mc``), with ChestX-ray14 as well (``mcc``, the default); the file does not say. ``name``: what the
+    model is called, before the method.
 
     Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
     """
@@ -74,13 +75,13 @@ def load(
     card = dual_card(
         network,
         method,
-        name=name or f"{model} + {method}",
+        name=f"{name or model} + {method}",
         checkpoint=file_digest(source),
         tau=tau,
         similarity=local_similarity,
         tokens="[SEP], which stands for the whole sentence",
         dtype=dtype,
-        pretraining_sources=[one.strip() for one in trained_on.split(",") if one.strip()],
+        pretraining_sources=sources(trained_on),
         settings={"vocabulary": vocabulary},
     )
     return DualModel(network, method, card, similarity=local_similarity, tau=tau, device=device, dtype=dtype)

@@ -55,7 +55,7 @@ def load(
     Each pair of an image and a sentence takes a pass through the whole network: expect seconds a pair without a GPU.
 
     ``grid``: cells a side of the map. ``threshold``: boxes that score no more leave no trace; at more than 0, the
-    ranking of what is below is lost.
+    ranking of what is below is lost. ``name``: what the model is called, before the method.
 
     Raises :class:`WronglungError` for files that are missing, damaged or do not fit.
     """

@@ -58,7 +58,7 @@ def load(
     A sentence's vector is the mean over all word pieces of three layers. Sentences are encoded without padding, which
     the authors' code lets take part in that mean; longer ones than 77 word pieces are cut.
 
-    ``name``: on the leaderboard. Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
+    ``name``: what the model is called, before the method. Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
     """
     files = find_bert(bert)
     source = released_file(
@@ -71,7 +71,7 @@ def load(
     card = dual_card(
         network,
         method,
-        name=name or f"{model} + {method}",
+        name=f"{name or model} + {method}",
         checkpoint=file_digest(source),
         tau=tau,
         similarity=local_similarity,

@@ -76,7 +76,7 @@ def load(
     ``cut`` (what follows is not read).
 
     ``grid``: cells a side of a map of boxes. ``threshold``: boxes that score no more leave no trace; at more than 0,
-    the ranking of what is below is lost.
+    the ranking of what is below is lost. ``name``: what the model is called, before the method.
 
     Raises :class:`WronglungError` for files that are missing, damaged or do not fit, and an unknown method.
     """

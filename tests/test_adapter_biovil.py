@@ -289,7 +289,7 @@ def test_the_card_says_what_was_run(folder: Path) -> None:
     assert card.pretraining_sources == ("MIMIC-CXR",)
     assert card.settings["prior"] is False
     assert "480" in card.preprocessing
-    assert load(str(folder), "gradcam", name="mine").card.name == "mine"
+    assert load(str(folder), "gradcam", name="mine").card.name == "mine + gradcam"
     assert load(str(folder), smoothing=0).card.checkpoint == card.checkpoint
 
 

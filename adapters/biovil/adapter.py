@@ -64,7 +64,7 @@ def load(
     the centre of 480 (BioViL) or 448 (BioViL-T) is used. Sentences longer than the text tower's 512 word pieces are
     cut.
 
-    ``name``: on the leaderboard. Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
+    ``name``: what the model is called, before the method. Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
     """
     if not 0 <= smoothing < float("inf"):
         raise WronglungError(f"smoothing={smoothing}: must be 0 or more cells, and finite")
@@ -93,7 +93,7 @@ def load(
     card = dual_card(
         network,
         method,
-        name=name or f"{model} + {method}",
+        name=f"{name or model} + {method}",
         checkpoint=file_digest(image_file, text_file),
         tau=tau,
         similarity=local_similarity,

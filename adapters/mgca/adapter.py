@@ -72,7 +72,7 @@ def load(
     training (lower-case words alone) and cut to 112 word pieces. As in the authors' code the text tower is told no
     positions: it gets token types, which are all 0, in their place, and adds none of its own for token types.
 
-    ``name``: on the leaderboard. Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
+    ``name``: what the model is called, before the method. Raises :class:`WronglungError` for a file that is missing, damaged or does not fit.
     """
     source = released_file(weights, FILES, "get a checkpoint from the links in MGCA's README")
     network, encode, vocabulary = _read(source, find_bert(bert).vocabulary)
@@ -81,7 +81,7 @@ def load(
     card = dual_card(
         network,
         method,
-        name=name or f"{model} + {method}",
+        name=f"{name or model} + {method}",
         checkpoint=file_digest(source),
         tau=tau,
         similarity=local_similarity,

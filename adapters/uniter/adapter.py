@@ -59,7 +59,8 @@ def load(
     ``attention-cls`` (that of [CLS], mean over heads), or ``word-region-cosine`` (cosine s of the states of words and
     regions, mean over words, as (1 + s) / 2). ``layer``: of the attention, or after which the states are taken; counted
     from 0, or from the end with negative numbers. Each place has the largest weight of a region that covers it, and 0
-    where there is none. The global similarity is the log-odds of a match.
+    where there is none. The global similarity is the log-odds of a match. ``name``: what the model is called,
+    before the method.
 
     Raises :class:`WronglungError` for files that are missing, damaged or do not fit, and an unknown method or layer.
     """
