@@ -14,13 +14,12 @@ from transformers import BertModel, SwinModel
 from .dual import TAU, DualModel, DualNetwork, Gradient, Method, chosen_method, dual_card
 from .encoding import sources
 from .files.state_dicts import file_digest, load_strictly, read_state_dict
-from .gloria.network import ResNet
 from .gloria.text import find_bert
 from .networks import swin
 from .networks.bert import UNUSED, WordPieces, bert_config, without_padding
 from .networks.linear_map import linear_methods
 from .networks.parts import linear, released_file, tree
-from .networks.resnet_shape import resnet_shape
+from .networks.resnet import ResNet, resnet_shape
 from .preprocessing.pixels import HALF_MEAN, HALF_STD, IMAGENET_MEAN, IMAGENET_STD, clip
 from .saliency.cosine import LocalSimilarity
 from .saliency.gradient import gradcam_tokens

@@ -132,7 +132,8 @@ def tiny_weights() -> dict[str, torch.Tensor]:
     """Random weights of a GLoRIA with 16 dimensions for ``tiny_bert``, by their names in the network."""
     from transformers import BertConfig
 
-    from wronglung.adapters.gloria.network import GloriaNetwork, ResNetShape
+    from wronglung.adapters.gloria.network import GloriaNetwork
+    from wronglung.adapters.networks.resnet import ResNetShape
 
     torch.manual_seed(0)
     bert = BertConfig(vocab_size=19, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=24)

@@ -22,8 +22,8 @@ from wronglung.adapters.biovil.adapter import load, read_image_encoder
 from wronglung.adapters.biovil.network import ImageEncoder, TextEncoder
 from wronglung.adapters.biovil.smoothing import gaussian
 from wronglung.adapters.dual import DualModel
-from wronglung.adapters.gloria.network import ResNetShape
 from wronglung.adapters.networks.bert import WordPieces, without_padding
+from wronglung.adapters.networks.resnet import ResNetShape
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.errors import WronglungError

@@ -15,16 +15,9 @@ from torch import nn
 from transformers import BertConfig, ResNetConfig, ResNetModel
 
 from wronglung.adapters.gloria.checkpoint import build_network
-from wronglung.adapters.gloria.network import (
-    GloriaNetwork,
-    ImageEncoder,
-    ResNet,
-    ResNetShape,
-    fold_batch_norms,
-    sentence_vectors,
-    word_weights,
-)
+from wronglung.adapters.gloria.network import GloriaNetwork, ImageEncoder, sentence_vectors, word_weights
 from wronglung.adapters.gloria.text import Captions, caption, find_bert
+from wronglung.adapters.networks.resnet import ResNet, ResNetShape, fold_batch_norms
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

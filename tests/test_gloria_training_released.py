@@ -17,11 +17,12 @@ from transformers import BertConfig, BertModel
 
 from wronglung.adapters.gloria.adapter import load
 from wronglung.adapters.gloria.design import read_design
-from wronglung.adapters.gloria.network import GloriaNetwork, ResNet, ResNetShape
+from wronglung.adapters.gloria.network import GloriaNetwork
 from wronglung.adapters.gloria.text import Captions
 from wronglung.adapters.gloria.training.config import TrainingConfig, load_config
 from wronglung.adapters.gloria.training.model import make_network
 from wronglung.adapters.gloria.training.run import train
+from wronglung.adapters.networks.resnet import ResNet, ResNetShape
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.imagenome_tree import write_tree

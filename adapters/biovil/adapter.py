@@ -14,7 +14,7 @@ from ..dual import TAU, Dense, DualModel, DualNetwork, Gradient, chosen_method, 
 from ..files.hub import model_folder
 from ..files.state_dicts import file_digest, load_strictly, read_state_dict
 from ..networks.bert import UNUSED, WordPieces, bert_config, without_padding
-from ..networks.resnet_shape import resnet_shape
+from ..networks.resnet import resnet_shape
 from ..preprocessing.pixels import biovil
 from ..saliency.cosine import LocalSimilarity
 from ..saliency.gradient import gradcam

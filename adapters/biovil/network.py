@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
-from ..gloria.network import ResNet, ResNetShape
+from ..networks.resnet import ResNet, ResNetShape
 
 POOLER_GRID = 14
 """Rows, and columns, of patches that a current and a prior image must have."""

@@ -16,6 +16,7 @@ from ...benchmark.errors import WronglungError
 from ...benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
 from ..encoding import at_least_float32, full_precision, geometry_of, sources
 from ..files.state_dicts import file_digest
+from ..networks.resnet import fold_batch_norms
 from ..preprocessing.greyscale import Intensity
 from ..saliency.gradient import gradcam
 from .attention import (
@@ -33,7 +34,7 @@ from .attention import (
 )
 from .checkpoint import build_network, read_weights
 from .design import Design, Pieces, read_design
-from .network import GloriaNetwork, fold_batch_norms, sentence_vectors, word_weights
+from .network import GloriaNetwork, sentence_vectors, word_weights
 from .preprocessing import geometry, model_input, normalise
 from .text import MAX_PIECES, Caption, Captions, Counts, find_bert
 

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from ...benchmark.errors import WronglungError
 from ..files.whole_file import write_bytes
+from ..networks.bert import BertSettings
+from ..networks.resnet import Stem
 from ..preprocessing.greyscale import Intensity
 from .attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
-from .checkpoint import BertSettings
-from .network import Stem
 from .preprocessing import RELEASED, Frame
 from .text import Cleaning
 

@@ -14,8 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from ...benchmark.errors import WronglungError
-from ..gloria.network import ResNet, ResNetShape
-from ..networks.resnet_shape import resnet_shape
+from ..networks.resnet import ResNet, ResNetShape, resnet_shape
 
 FRAME = 224
 """Side of an input in pixels."""

@@ -6,12 +6,13 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
 from transformers import BertConfig, BertTokenizer
 
 from ...benchmark.errors import WronglungError
-from ..gloria.checkpoint import BertSettings
 
 UNUSED = r"(embeddings\.(position_ids|token_type_ids)|pooler\..*|.*\.crossattention\..*)"
 """Regular expression for tensors of a BERT that have no effect on its hidden states."""
@@ -20,12 +21,40 @@ _HEAD_SIZE = 64
 """Width of an attention head where no config.json tells their number; that of every published BERT size."""
 
 
-def bert_config(weights: Mapping[str, torch.Tensor], prefix: str, settings: Path | None, path: Path) -> BertConfig:
+class BertSettings(BaseModel):
+    """What matters of a BERT's ``config.json``."""
+
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    intermediate_size: int | None = None
+    max_position_embeddings: int | None = None
+    type_vocab_size: int | None = None
+    vocab_size: int | None = None
+    num_attention_heads: PositiveInt | None = None
+    hidden_act: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
+    layer_norm_eps: PositiveFloat = 1e-12
+
+    @classmethod
+    def read(cls, file: Path | None) -> BertSettings:
+        """Those of a file; of no file, the defaults. Raises :class:`WronglungError` for a file that is none."""
+        if file is None:
+            return cls()
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise WronglungError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
+
+
+def bert_config(
+    weights: Mapping[str, torch.Tensor], prefix: str, settings: BertSettings | Path | None, path: Path
+) -> BertConfig:
     """The configuration of the BERT whose tensors have names that begin with ``prefix``.
 
-    Sizes come from the tensors; the number of heads, the activation and the layer norms' epsilon from ``settings``, a
-    ``config.json``, or else are those of every published BERT: one head per 64 dimensions, GELU, 1e-12. ``path`` is for
-    messages.
+    Sizes come from the tensors; the number of heads, the activation and the layer norms' epsilon from ``settings`` (a
+    ``config.json``), or else are those of every published BERT: one head per 64 dimensions, GELU, 1e-12. ``path``, the
+    checkpoint, is for messages.
 
     Raises :class:`WronglungError` for a tensor that is missing, and where file and checkpoint disagree.
     """
@@ -38,11 +67,12 @@ def bert_config(weights: Mapping[str, torch.Tensor], prefix: str, settings: Path
             raise WronglungError(f"checkpoint {path}: {prefix + key!r} has shape {tuple(shape)}; it needs two axes")
         return shape[axis]
 
-    told = BertSettings.read(settings)
+    told = settings if isinstance(settings, BertSettings) else BertSettings.read(settings)
+    source = settings if isinstance(settings, Path) else path
     hidden = size("embeddings.word_embeddings.weight", 1)
     heads = told.num_attention_heads or max(1, hidden // _HEAD_SIZE)
     if hidden % heads:
-        raise WronglungError(f"{settings or path}: {heads} attention heads do not divide {hidden} dimensions")
+        raise WronglungError(f"{source}: {heads} attention heads do not divide {hidden} dimensions")
     layer = re.compile(rf"{re.escape(prefix)}encoder\.layer\.(\d+)\.")
     config = BertConfig(
         hidden_size=hidden,
@@ -58,8 +88,8 @@ def bert_config(weights: Mapping[str, torch.Tensor], prefix: str, settings: Path
     for key, value in told.model_dump(exclude_none=True).items():
         if getattr(config, key) != value:
             raise WronglungError(
-                f"{settings}: {key} is {value}, but the checkpoint {path} has {getattr(config, key)}; give the BERT "
-                "that the checkpoint was trained with"
+                f"{source}: {key} is {value}, but the checkpoint {path} has {getattr(config, key)}; give the BERT "
+                "that the checkpoint was trained with (--model-arg bert=FOLDER)"
             )
     return config
 

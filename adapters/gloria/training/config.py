@@ -20,10 +20,10 @@ from pydantic import (
 )
 
 from ....benchmark.errors import WronglungError, explain
+from ...networks.resnet import Stem
 from ...preprocessing.greyscale import Intensity
 from ..attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
 from ..design import Pieces
-from ..network import Stem
 from ..text import Cleaning
 from .presets import Kind, preset, summaries
 

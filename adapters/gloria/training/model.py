@@ -9,10 +9,11 @@ from torch import nn
 from transformers import BertConfig
 
 from ....benchmark.errors import WronglungError
+from ...networks.bert import BertSettings
+from ...networks.resnet import ResNetShape
 from ..attention import saliency_slots, slot_mask
-from ..checkpoint import BertSettings
 from ..design import Design
-from ..network import GloriaNetwork, ResNetShape, sentence_vectors, word_weights
+from ..network import GloriaNetwork, sentence_vectors, word_weights
 from ..text import MAX_PIECES, Caption
 from .config import TrainingConfig
 from .losses import LossTerms, LossWeights, training_losses

@@ -18,9 +18,10 @@ from transformers import BertModel
 from transformers.utils import logging as transformers_logging
 
 from ....benchmark.errors import WronglungError
+from ...networks.resnet import ResNetShape
 from ..checkpoint import read_weights
 from ..design import read_design
-from ..network import GloriaNetwork, ResNetShape
+from ..network import GloriaNetwork
 from ..text import BertFiles, find_bert
 
 
