@@ -19,7 +19,7 @@ from .files.state_dicts import file_digest
 from .files.transformers_format import TOKENIZER, Published, build, find, read_pipeline, read_tokenizer
 from .networks.transformers_vit import block_of
 from .saliency.cosine import LocalSimilarity
-from .saliency.transformer import Tower, class_token_methods
+from .saliency.transformer import Tower, class_token_methods, named
 
 
 def load(
@@ -59,21 +59,18 @@ def load(
     published = find(weights, "clip", [(TOKENIZER, "vocab.json")])
     network = read_network(published, image_size, depth, start_layer)
     method = chosen_method(network, method, published.name)
+    title, options = named(method, depth, start_layer)
     card = dual_card(
         network,
         method,
-        name=f"{name or published.name} + {method}",
+        name=f"{name or published.name} + {title}",
         checkpoint=file_digest(published.weights),
         tau=tau,
         similarity=local_similarity,
         tokens="the sentence's vector: the end token's",
         dtype=dtype,
         pretraining_sources=sources(trained_on),
-        settings={
-            "image_size": image_size,
-            **({"depth": depth} if method in ("vv", "gem") else {}),
-            **({"start_layer": start_layer} if method == "chefer" else {}),
-        },
+        settings={"image_size": image_size, **options},
     )
     return DualModel(network, method, card, similarity=local_similarity, tau=tau, device=device, dtype=dtype)
 

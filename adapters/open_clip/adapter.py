@@ -16,6 +16,7 @@ from ..ensemble import ensemble
 from ..files.state_dicts import file_digest
 from ..preprocessing.pixels import Pipeline, chexzero, clip
 from ..saliency.cosine import LocalSimilarity
+from ..saliency.transformer import named
 
 if TYPE_CHECKING:
     from .build import Tokenizer
@@ -98,26 +99,19 @@ def load(
         "quick_gelu": gelu,
         "tokenizer": "open_clip" if tokenizers is None else file_digest(source.tokenizer_file(tokenizers)),
     }
-    title, suffix = found.title, ""
-    if not found.checkpoints:
-        title += " (random weights)"
-    if method == "chefer":
-        settings["start_layer"] = start_layer
-        suffix = f" from block {start_layer}" if start_layer else ""
-    if method in ("vv", "gem"):
-        settings["depth"] = depth
-        suffix = f" of {depth} blocks" if depth else ""
+    title = found.title if found.checkpoints else f"{found.title} (random weights)"
+    method_title, options = named(method, depth, start_layer)
     card = dual_card(
         whole,
         method,
-        name=f"{name or title} + {method}{suffix}",
+        name=f"{name or title} + {method_title}",
         checkpoint=file_digest(*found.checkpoints) if found.checkpoints else None,
         tau=tau,
         similarity=local_similarity,
         tokens="whole sentence (one vector)",
         dtype=dtype,
         pretraining_sources=sources(trained_on),
-        settings=settings,
+        settings={**settings, **options},
     )
     return DualModel(whole, method, card, similarity=local_similarity, tau=tau, device=device, dtype=dtype)
 

@@ -107,6 +107,15 @@ def class_token_methods(tower: Tower, depth: int | None, start_layer: int) -> di
     }
 
 
+def named(method: str, depth: int | None, start_layer: int) -> tuple[str, dict[str, int | None]]:
+    """A method's name with whatever is not the default, for a model's name, and the options that it has."""
+    if method in ("vv", "gem"):
+        return f"{method} of {depth} blocks" if depth else method, {"depth": depth}
+    if method == "chefer":
+        return f"{method} from block {start_layer}" if start_layer else method, {"start_layer": start_layer}
+    return method, {}
+
+
 def token_gradcam(tower: Tower) -> Gradient:
     """GradCAM on the patches that enter the last block."""
     last = tower.blocks[-1]
