@@ -11,16 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ...benchmark.errors import WronglungError
 from ..preprocessing.canvas import Canvas
 from ..preprocessing.pixels import CentreCrop, Pipeline, Shortest, Squash, Step, from_processor
 from .hub import model_folder
 from .state_dicts import load_strictly, read_state_dict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig  # has another name in version 4
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
