@@ -229,7 +229,7 @@ def check_named(name: str, /, *, device: str = "auto", dtype: str = "auto", **ar
         return load_model(name, device=device, dtype=str(other).removeprefix("torch."), **arguments)
 
     model = load_model(name, device=device, dtype=dtype, **arguments)
-    takes_dtype = "dtype" in inspect.signature(MODELS.get(name)).parameters
+    takes_dtype = "dtype" in inspect.signature(MODELS.get(MODELS.split(name)[0])).parameters
     coarse = takes_dtype and resolve_dtype(dtype) != torch.float32
     return check_adapter(
         model,

@@ -33,9 +33,10 @@ def describe(name: str) -> str:
             f"metric {name}\n\n{metric.summary}\nrange [{low}, {high}]; {better[metric.higher_is_better]}\n{metric.source}"
         )
     parts += [
-        f"{registry.kind} {name}\n\n{_function(registry.get(name), registry.kind)}"
+        f"{registry.kind} {base}\n\n{_function(registry.get(base), registry.kind)}"
         for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES)
-        if name in {row.name for row in registry.listed()} or (registry is MODELS and ".py:" in name)
+        for base in [registry.split(name)[0]]
+        if base in {row.name for row in registry.listed()} or (registry is MODELS and ".py:" in name)
     ]
     if not parts:
         raise WronglungError(f"nothing is called {name!r}; `wronglung list` shows all names")

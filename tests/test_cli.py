@@ -252,6 +252,10 @@ class TestCheck:
         assert len(checks) >= 5
         assert all(one["outcome"] != "failed" for one in checks)
 
+    def test_a_name_may_carry_its_first_argument(self) -> None:
+        assert "ok     shapes" in wronglung("check", "center-prior:0.3").stdout
+        assert "width" in wronglung("show", "center-prior:0.3").stdout
+
     def test_a_bad_adapter_fails_with_one(self, tmp_path: Path) -> None:
         (tmp_path / "noisy.py").write_text(
             "import torch\n"
