@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ..benchmark.errors import WronglungError, explain
 from ..benchmark.protocol import LoadedImage, ModelCard
 from .functions import FunctionModel, Map
+from .precomputed.map_files import MAX_SIDE
 from .saliency.regrid import regrid
 
 
@@ -32,8 +33,8 @@ def from_functions(
     ``saliency(image, sentence)`` returns a 2-D array or tensor of real numbers, [rows, columns], that covers the whole image
     evenly, row 0 at the top; a higher value means a stronger alignment. The image has 8 bits a channel, in the mode of its file
     (``image.convert("RGB")`` makes them alike). Maps must all have the same numbers of rows and columns, unless ``grid`` is given:
-    each is then brought to that many cells a side (:func:`.saliency.regrid.regrid`). ``score(image, sentence)`` returns one real number,
-    the global similarity.
+    each is then brought to that many cells a side, at most 4096 (:func:`.saliency.regrid.regrid`). ``score(image, sentence)``
+    returns one real number, the global similarity.
 
     With ``map_kind="distribution"`` maps must be at least 0 and are divided by their sum; with "score" they are taken as they
     are, and ``mass`` is "clip" unless something else is said. ``card`` takes the other fields of :class:`ModelCard`, such as
@@ -47,8 +48,8 @@ def from_functions(
         described = ModelCard(name=name, saliency_method=saliency_method, map_kind=map_kind, **card)
     except ValidationError as error:
         raise WronglungError(f"model {name!r}: {explain(error)}") from error
-    if grid is not None and grid < 1:
-        raise WronglungError(f"model {name!r}: grid must be at least 1, not {grid}")
+    if grid is not None and not 1 <= grid <= MAX_SIDE:
+        raise WronglungError(f"model {name!r}: grid must be from 1 to {MAX_SIDE}, not {grid}")
 
     def one_map(image: LoadedImage, sentence: str) -> Map:
         where = f"model {name!r}: saliency for image {image.id} ({sentence!r})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from pydantic import PositiveInt
 from tokenizers import Tokenizer
 from transformers import CLIPModel, CLIPTextConfig, CLIPTokenizerFast  # type: ignore[attr-defined]
 
@@ -27,7 +28,7 @@ def load(
     method: str | None = None,
     tau: float = TAU,
     local_similarity: LocalSimilarity = "attention",
-    image_size: int | None = None,
+    image_size: PositiveInt | None = None,
     depth: int | None = None,
     start_layer: int = 0,
     trained_on: str | None = None,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from pydantic import PositiveInt
 from torch.nn import functional
 from transformers import SiglipModel
 
@@ -40,7 +41,7 @@ def load(
     method: str | None = None,
     tau: float = TAU,
     local_similarity: LocalSimilarity = "attention",
-    image_size: int | None = None,
+    image_size: PositiveInt | None = None,
     square: bool = False,
     trained_on: str | None = None,
     name: str | None = None,

@@ -28,6 +28,8 @@ from .saliency.cosine import LocalSimilarity
 FILE = "pytorch_model.bin"
 LIMIT = 77
 """Word pieces of a sentence, [CLS] and [SEP] included."""
+_SHRUNK = 20
+"""Times that weights are at most longer than when packed; they hardly compress."""
 
 _VISION, _TEXT = "vision_model.model.", "text_model.model."
 _IGNORED = re.compile(rf"logit_scale|{re.escape(_TEXT)}{UNUSED}|{swin.UNUSED}|.*\.num_batches_tracked")
@@ -84,22 +86,37 @@ def load(
 
 @contextmanager
 def _unpacked(source: Path) -> Iterator[Path]:
-    """The torch file that a published zip file holds, or ``source`` where it is no such file."""
-    if not zipfile.is_zipfile(source):
-        yield source
-        return
-    with zipfile.ZipFile(source) as archive, TemporaryDirectory() as folder:
-        inner = next((one for one in archive.namelist() if one.split("/")[-1] == FILE), None)
-        if inner is None:  # torch's own files are zip files, too
-            yield source
-            return
+    """The torch file that a published zip file holds, or ``source`` where it is no such file.
+
+    Messages of errors that are raised meanwhile name the two, not the file that is yielded.
+    """
+    with TemporaryDirectory() as folder:
         unpacked = Path(folder) / FILE
+        member = _unpack(source, unpacked)
         try:
-            with archive.open(inner) as packed, unpacked.open("wb") as out:
-                shutil.copyfileobj(packed, out)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise WronglungError(f"checkpoint {source}: {inner} cannot be unpacked ({error})") from error
-        yield unpacked
+            yield unpacked if member else source
+        except WronglungError as error:
+            raise WronglungError(str(error).replace(str(unpacked), f"{source}, {member}")) from error
+
+
+def _unpack(source: Path, out: Path) -> str | None:
+    """Write what the zip file holds as :data:`FILE` to ``out``; its name there, if there is one."""
+    if not zipfile.is_zipfile(source):
+        return None
+    member = None
+    try:
+        with zipfile.ZipFile(source) as archive:
+            found = next((one for one in archive.infolist() if one.filename.split("/")[-1] == FILE), None)
+            if found is None:  # torch's own files are zip files, too
+                return None
+            member = found.filename
+            if found.file_size > _SHRUNK * min(found.compress_size, source.stat().st_size):
+                raise ValueError(f"it says it is more than {_SHRUNK} times as long as packed, which weights are not")
+            with archive.open(found) as packed, out.open("wb") as stream:
+                shutil.copyfileobj(packed, stream)
+    except Exception as error:  # each way of packing has its own
+        raise WronglungError(f"checkpoint {source}: {member or FILE} cannot be unpacked ({error})") from error
+    return member
 
 
 def _read(path: Path, vocabulary: Path, settings: Path | None) -> tuple[DualNetwork, str, str]:

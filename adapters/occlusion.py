@@ -7,6 +7,7 @@ so occluded: positive where the sentence needs the place. A cell of the map has 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ TAU = 0.07
 BATCH = 16
 """Occluded images in memory at a time."""
 
+MAX_CELLS = 64
+"""Cells along a side: with windows of one cell, 4096 occluded images of each."""
+
+PROBE = LoadedImage("probe", Image.new("RGB", (64, 64), (128, 128, 128))), "There is opacity in the left lung."
+"""A pair that any model answers, unless it knows nothing but the images of its dataset."""
+
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -55,7 +62,7 @@ _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 class Windows:
     """Square windows of ``window`` × ``window`` cells at every cell of a ``cells`` × ``cells`` grid over the whole image.
 
-    Raises :class:`WronglungError` for a window that is smaller than a cell or larger than the image, and an unknown fill.
+    Raises :class:`WronglungError` for more than 64 cells a side, a window that is smaller than a cell or larger than the image, and an unknown fill.
     """
 
     cells: int = 14
@@ -63,6 +70,8 @@ class Windows:
     fill: Fill = "mean"
 
     def __post_init__(self) -> None:
+        if self.cells > MAX_CELLS:
+            raise WronglungError(f"cells={self.cells}: must be at most {MAX_CELLS}")
         if not 1 <= self.window <= self.cells:
             raise WronglungError(f"window={self.window}: must be from 1 to cells={self.cells}")
         if self.fill not in get_args(Fill):
@@ -119,8 +128,8 @@ def load(
     """Occlusion maps of the model that is called ``model`` (a name, NAME:VALUE, or ``path/to/file.py:Class``).
 
     ``arguments`` are that model's own: on a command line a JSON object, ``arguments={"checkpoint": "PATH"}``. The other
-    arguments are those of :func:`occlusion`. Raises :class:`WronglungError` for an unknown model or argument, and for a model
-    without a global similarity.
+    arguments are those of :func:`occlusion`. Raises :class:`WronglungError` for an unknown model or argument, and otherwise as
+    :func:`occlusion` does.
     """
     base, short = MODELS.split(model)
     factory = MODELS.get(base)
@@ -130,6 +139,10 @@ def load(
     values = check_arguments(factory, {**shortened, **(arguments or {})}, own, f"model 'occlusion': {model!r}")
     inner = factory(**values, **{key: value for key, value in placed.items() if key in parameters})
     check_model(inner)
+    preset = MODELS.builtin().get(base)
+    if preset is not None and preset.version is not None:
+        settings = {"preset": f"{base} {preset.version}", **inner.card.settings}
+        inner.card = inner.card.model_copy(update={"settings": settings})
     return occlusion(inner, cells=cells, window=window, fill=fill, tau=tau)
 
 
@@ -145,16 +158,18 @@ def occlusion(
     """An alignment model whose maps are made by occlusion, from a model or a function.
 
     ``scorer`` is a model with a global similarity, or a function ``score(images, sentences)`` that returns n finite numbers for
-    n Pillow images (of mode L or RGB) and n sentences, image i with sentence i. Of a dual encoder every occluded image is
-    encoded once, and further sentences cost next to nothing; any other scorer is asked again for each pair. Either way it sees
-    at most 16 images at a time.
+    n Pillow images (of mode L or RGB) and n sentences, image i with sentence i. Of a dual encoder that keeps "global" features
+    every occluded image is encoded once, and further sentences cost next to nothing; any other scorer is asked again for each
+    pair. Either way it sees at most 16 images at a time. What a model has is found out with a small grey image, here.
 
     The window's side is ``window`` / ``cells`` of the image's, and it moves by 1 / ``cells``: by default 32 pixels of 224, every
-    16. ``fill`` is what hides the image (:data:`Fill`). Maps are [cells, cells], signed, and cover the whole image; where a measure
+    16. There are at most 64 ``cells``. ``fill`` is what hides the image (:data:`Fill`). Maps are [cells, cells], signed, and cover the whole image; where a measure
     needs a distribution, they become one by a softmax with temperature ``tau``, in units of the score (the default suits
-    cosines). ``name`` is the name on the leaderboard, by default the scorer's own and "+ occlusion".
+    cosines). ``name`` is the name on the leaderboard, by default the scorer's own and "+ occlusion". The card's ``inner`` setting
+    holds the model's own settings as JSON.
 
-    Raises :class:`WronglungError` for windows that do not fit, a ``tau`` that is not positive, and when pairs are aligned, for a scorer without scores.
+    Raises :class:`WronglungError` for windows that do not fit, a ``tau`` that is not positive, and a model without a global
+    similarity; where that is not known yet, as of a function or a model that must see its dataset first, when pairs are aligned.
     """
     windows = Windows(cells, window, fill)
     if not 0 < tau < math.inf:
@@ -169,23 +184,31 @@ def occlusion(
         saliency_method=f"occlusion ({windows})",
         map_kind="score",
         signed=True,
-        comparable=True,
+        comparable=inner.comparable,
         mass="softmax",
         temperature=tau,
         checkpoint=inner.checkpoint,
         preprocessing=inner.preprocessing,
         pretraining_sources=inner.pretraining_sources,
-        settings={**inner.settings, "cells": cells, "window": window, "fill": fill, "tau": tau},
+        settings={
+            "inner": json.dumps(dict(inner.settings)),
+            "cells": cells,
+            "window": window,
+            "fill": fill,
+            "tau": tau,
+        },
     )
-    if isinstance(scorer, DualEncoder):
+    if isinstance(scorer, DualEncoder) and _keeps_global(scorer):
         return DualOcclusion(scorer, windows, card)
+    if isinstance(scorer, AlignmentModel | DualEncoder) and _lacks_similarity(scorer):
+        raise WronglungError(f"model {inner.name!r}: has no global similarity, which occlusion needs")
     return PairedOcclusion(scorer, windows, card)
 
 
 class PairedOcclusion:
-    """Occlusion of a function, or of a model that takes images and sentences together. Made by :func:`occlusion`."""
+    """Occlusion of a function, or of a model whose similarity needs images and sentences together. Made by :func:`occlusion`."""
 
-    def __init__(self, scorer: AlignmentModel | Score, windows: Windows, card: ModelCard) -> None:
+    def __init__(self, scorer: AlignmentModel | DualEncoder | Score, windows: Windows, card: ModelCard) -> None:
         self.card = card
         self._scorer = scorer
         self._windows = windows
@@ -206,8 +229,8 @@ class PairedOcclusion:
 
     def _scores(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> torch.Tensor:
         """Finite scores, float64 [n]."""
-        if isinstance(self._scorer, AlignmentModel):
-            given: Any = self._scorer.align(images, sentences).global_similarity
+        if isinstance(self._scorer, AlignmentModel | DualEncoder):
+            given: Any = _alignment(self._scorer, images, sentences).global_similarity
             if given is None:
                 raise WronglungError(f"model {self.card.name!r}: the occluded model has no global similarity")
         else:
@@ -297,6 +320,32 @@ def _edges(side: int, cells: int) -> list[int]:
 
 def _geometry(image: LoadedImage) -> Geometry:
     return Geometry.squash(*image.pixels.size, FRAME, FRAME)
+
+
+def _alignment(
+    model: AlignmentModel | DualEncoder, images: Sequence[LoadedImage], sentences: Sequence[str]
+) -> Alignment:
+    if isinstance(model, AlignmentModel):
+        return model.align(images, sentences)
+    return model.align_features(model.encode_images(images), model.encode_sentences(sentences))
+
+
+def _keeps_global(encoder: DualEncoder) -> bool:
+    image, sentence = PROBE
+    try:
+        kept = [*encoder.encode_images([image]), *encoder.encode_sentences([sentence])]
+        return all("global" in one.tensors for one in kept)
+    except Exception:  # whatever it is, it comes again with the first pair that is asked for, and is told there
+        return False
+
+
+def _lacks_similarity(model: AlignmentModel | DualEncoder) -> bool:
+    """Whether a model is known to have no global similarity. One that must see its dataset first is not asked."""
+    image, sentence = PROBE
+    try:
+        return not isinstance(model, DatasetAware) and _alignment(model, [image], [sentence]).global_similarity is None
+    except Exception:  # as above
+        return False
 
 
 def _prepare(model: Any, dataset: Dataset) -> None:

@@ -192,13 +192,17 @@ RULES = (
 
 
 def check_adapter(
-    model: Any, *, rebuild: Callable[[torch.dtype], Any] | None = None, tolerance: float = TOLERANCE
+    model: Any,
+    *,
+    rebuild: Callable[[torch.dtype], Any] | None = None,
+    tolerance: float = TOLERANCE,
+    report: Callable[[Check], None] | None = None,
 ) -> list[Check]:
     """Run all checks of :data:`RULES`; a check that raises has failed, with the message as its detail.
 
     ``rebuild`` makes the same model in another dtype, for the comparison with half precision. ``tolerance`` is the
     largest difference, relative to the largest value, that counts as rounding where equal bits cannot be asked for.
-    Where answers are not well formed, nothing else is asked.
+    Where answers are not well formed, nothing else is asked. ``report`` is told of each check as it is done.
     """
     dataset = material.dataset()
 
@@ -214,10 +218,23 @@ def check_adapter(
         tolerance,
         None if rebuild is None else lambda dtype: prepared(rebuild(dtype)),
     )
-    return list(_run(subject))
+    checks = []
+    for check in _run(subject):
+        if report is not None:
+            report(check)
+        checks.append(check)
+    return checks
 
 
-def check_named(name: str, /, *, device: str = "auto", dtype: str = "auto", **arguments: Any) -> list[Check]:
+def check_named(
+    name: str,
+    /,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    report: Callable[[Check], None] | None = None,
+    **arguments: Any,
+) -> list[Check]:
     """Make a model as :func:`.evaluation.load_model` does, with these arguments, and run all checks on it.
 
     Raises :class:`WronglungError` when it cannot be made.
@@ -235,6 +252,7 @@ def check_named(name: str, /, *, device: str = "auto", dtype: str = "auto", **ar
         model,
         rebuild=rebuild if takes_dtype and not coarse else None,
         tolerance=COARSE if coarse else TOLERANCE,
+        report=report,
     )
 
 

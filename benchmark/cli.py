@@ -37,6 +37,7 @@ from .errors import WronglungError
 from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Listed
 
 if TYPE_CHECKING:
+    from .check import Check
     from .instances import Dataset
     from .results import Results
 
@@ -160,16 +161,22 @@ def check(
 
     from .check import check_named
 
-    checks = check_named(model, device=device, dtype=dtype, **pairs(model_arg))
+    marks = {"passed": "ok    ", "failed": "FAILED", "not shown": "-     "}
+
+    def show(one: Check) -> None:
+        shown = f"not shown: {one.detail}" if one.outcome == "not shown" else one.detail
+        advice = f"\n       why: {one.reason}\n       fix: {one.fix}" if one.outcome == "failed" else ""
+        typer.echo(f"{marks[one.outcome]} {one.name}: {shown}{advice}")
+
+    arguments = pairs(model_arg)
+    checks = check_named(model, device=device, dtype=dtype, report=None if as_json else show, **arguments)
+    failed = sum(one.outcome == "failed" for one in checks)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in checks], indent=1))
     else:
-        marks = {"passed": "ok    ", "failed": "FAILED", "not shown": "-     "}
-        for one in checks:
-            shown = f"not shown: {one.detail}" if one.outcome == "not shown" else one.detail
-            advice = f"\n       why: {one.reason}\n       fix: {one.fix}" if one.outcome == "failed" else ""
-            typer.echo(f"{marks[one.outcome]} {one.name}: {shown}{advice}")
-    if any(one.outcome == "failed" for one in checks):
+        unseen = sum(one.outcome == "not shown" for one in checks)
+        typer.echo(f"{len(checks)} checks: {len(checks) - failed - unseen} ok, {failed} failed, {unseen} not shown")
+    if failed:
         raise typer.Exit(1)
 
 

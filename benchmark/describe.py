@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..tasks.schema import list_definitions, load_suite, load_task
 from .arguments import type_hints
 from .errors import WronglungError
 from .metrics.catalogue import find_metric
-from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS
+from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Registry
 
 
 def describe(name: str) -> str:
@@ -33,7 +34,7 @@ def describe(name: str) -> str:
             f"metric {name}\n\n{metric.summary}\nrange [{low}, {high}]; {better[metric.higher_is_better]}\n{metric.source}"
         )
     parts += [
-        f"{registry.kind} {base}\n\n{_function(registry.get(base), registry.kind)}"
+        f"{registry.kind} {base}\n\n{_preset(registry, base)}{_function(registry.get(base), registry.kind)}"
         for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES)
         for base in [registry.split(name)[0]]
         if base in {row.name for row in registry.listed()} or (registry is MODELS and ".py:" in name)
@@ -41,6 +42,16 @@ def describe(name: str) -> str:
     if not parts:
         raise WronglungError(f"nothing is called {name!r}; `wronglung list` shows all names")
     return "\n\n".join(parts)
+
+
+def _preset(registry: Registry, name: str) -> str:
+    """What a preset is, before what its family is."""
+    entry = registry.builtin().get(name)
+    if entry is None or entry.version is None:
+        return ""
+    pinned = ", ".join(f"{key}={value}" for key, value in entry.preset.items())
+    missing = f"\nneeds {entry.missing()}" if entry.missing() else ""
+    return f"{entry.summary} (preset, version {entry.version}): {pinned}{missing}\n\nIts family:\n\n"
 
 
 def _yaml(spec: Any) -> str:
@@ -64,7 +75,13 @@ def _function(function: Any, kind: str) -> str:
     hints = type_hints(function)
     named = (_argument(one, hints.get(one.name)) for one in parameters if one.name not in ("self", "device", "dtype"))
     arguments = "\n".join(f"  {one}" for one in named)
-    return f"{description}\n\narguments\n{arguments or '  none'}"
+    return f"{_plain(description)}\n\narguments\n{arguments or '  none'}"
+
+
+def _plain(text: str) -> str:
+    """A docstring without its markup: names alone, without the module that they are in."""
+    text = re.sub(r":\w+:`[~.]*(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return text.replace("``", "`")
 
 
 def _argument(parameter: inspect.Parameter, hint: Any) -> str:

@@ -15,11 +15,14 @@ class WronglungError(Exception):
     """
 
 
+_PLAIN = {"extra_forbidden": "unknown key", "missing": "is missing"}
+
+
 def explain(error: ValidationError, whole: str = "") -> str:
     """All complaints of a validation in one line, each with its key; ``whole`` names what has none."""
     parts = []
     for one in error.errors(include_url=False):
         key = ".".join(str(step) for step in one["loc"]) or whole
-        message = "unknown key" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
+        message = _PLAIN.get(one["type"]) or one["msg"].removeprefix("Value error, ")
         parts.append(f"{key}: {message}" if key else message)
     return "; ".join(parts)

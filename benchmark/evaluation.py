@@ -40,7 +40,7 @@ DEFAULT_BATCH = 16
 def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arguments: Any) -> Any:
     """Make the model ``name`` (a built-in name, a plug-in's, or ``path/to/file.py:Class``).
 
-    "NAME:VALUE" is short for the first argument of its factory (``open-clip:ViT-B-16/openai``). ``arguments`` are those of its factory; strings are converted to the annotated types. ``device`` is "auto" (CUDA,
+    "NAME:VALUE" is short for the first argument that it cannot do without (``open-clip:ViT-B-16/openai``). ``arguments`` are those of its factory; strings are converted to the annotated types. ``device`` is "auto" (CUDA,
     else MPS, else CPU) or a torch device, ``dtype`` "auto" (float32), "float32", "bfloat16" or "float16"; both are
     passed to factories that take them. Raises :class:`WronglungError` for an unknown name or argument, a device that
     is not there, and an object that is no alignment model.
@@ -52,10 +52,12 @@ def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arg
     named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     parameters = named_parameters(factory, named)
     own = [one for one in parameters if one not in ("device", "dtype")]
+    entry = MODELS.builtin().get(base)
     if short is not None:
         if not own:
             raise WronglungError(f"model {base!r}: takes no arguments; leave {':' + short!r} out")
-        arguments = {own[0]: short, **arguments}
+        first = next((one for one in (entry.asks if entry else ()) if one in own), own[0])
+        arguments = {first: short, **arguments}
     values = check_arguments(factory, arguments, own, f"model {name!r}")
     if "device" in parameters:
         values["device"] = resolve_device(device)
@@ -68,10 +70,10 @@ def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arg
     except (Exception, SystemExit) as error:
         raise WronglungError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     check_model(model)
-    preset = MODELS.builtin().get(base)
-    if preset is not None and preset.version is not None:
-        settings = {"preset": f"{base} {preset.version}", **model.card.settings}
-        model.card = model.card.model_copy(update={"settings": settings})
+    if entry is not None and entry.version is not None:
+        changed = [key for key, value in entry.preset.items() if values[key] != value]
+        said = f"{base} {entry.version}{', but for ' + ', '.join(changed) if changed else ''}"
+        model.card = model.card.model_copy(update={"settings": {"preset": said, **model.card.settings}})
     return model
 
 

@@ -109,6 +109,8 @@ class Registry:
                     f"{self.kind} {name!r} ({points[0].value}) cannot be imported: {type(error).__name__}: {error}"
                 ) from error
         known = [*builtin, *self._plugins()]
+        if name.endswith(".py"):
+            raise WronglungError(f"{self.kind} {name!r}: name the class or function in the file, {name}:NAME")
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         raise WronglungError(f"unknown {self.kind} {name!r}; {hint}")
@@ -134,6 +136,10 @@ class Registry:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        # What lies beside the file can be imported, as for a script.
+        folder = str(path.resolve().parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
         # Dataclasses and type hints look their module up by name.
         sys.modules[name] = module
         try:

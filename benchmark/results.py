@@ -163,6 +163,13 @@ class Results:
     maps: Mapping[str, torch.Tensor] | None = None
     geometries: Mapping[str, Geometry] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        dataset, suite = self.run.dataset, self.run.suite
+        return (
+            f"<Results of {self.run.model['name']!r} on {dataset.name!r} ({dataset.n_instances} instances) under "
+            f"{suite['name']} {suite['version']}; save(folder) writes the run>"
+        )
+
     def save(self, folder: Path) -> None:
         """Write the run's files into the folder; ``results.json`` comes last, so that it vouches for the others.
 
@@ -209,12 +216,12 @@ def load_run(path: Path) -> RunResults:
         )
     try:
         run = RunResults.model_validate(raw)
-        SuiteSpec.model_validate(run.suite)
+        SuiteSpec.model_validate(run.suite, context={"recorded": True})
         return run
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"])
-        raise WronglungError(f"{file}: is not a run of wronglung: {key}: {first['msg']}") from error
+        raise WronglungError(f"{file}: is not a run of wronglung: {key + ': ' if key else ''}{first['msg']}") from error
 
 
 def claim_folder(folder: Path, overwrite: bool) -> None:

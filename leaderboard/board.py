@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from ..benchmark.errors import WronglungError
+from ..benchmark.metrics.catalogue import METRICS
 from ..benchmark.results import RESULTS, RunResults
 
 PUBLISHED_DATASET = "Chest ImaGenome gold"
@@ -139,7 +140,7 @@ def _comparable(run: RunResults) -> tuple[str, ...]:
 def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
     first = runs[0]
     perturbed = dict.fromkeys(one.task for run in runs for one in run.scores if one.perturbation is not None)
-    columns = _columns(perturbed)
+    columns = _columns(perturbed, _own_metrics(runs))
     subsets = list(dict.fromkeys(one.subset for one in first.scores))
     by_subset = {subset: [_line(run, subset, columns, label) for run, label in _labelled(runs)] for subset in subsets}
     ranking = next(
@@ -170,9 +171,18 @@ def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
     return sections
 
 
-def _columns(perturbed: Iterable[str]) -> tuple[Column, ...]:
+def _own_metrics(runs: Sequence[RunResults]) -> list[str]:
+    """The metrics of the runs' suites that are not of this package, in their order."""
+    return list(dict.fromkeys(name for run in runs for name in run.suite["metrics"] if name not in METRICS))
+
+
+def _columns(perturbed: Iterable[str], own: Sequence[str] = ()) -> tuple[Column, ...]:
+    """``own`` metrics are shown as they are, in units that only their package knows."""
     base = [Column(metric, "original", False, True) for metric in BASE_METRICS]
-    deltas = [Column(metric, task, True, True) for task in perturbed for metric in DELTA_METRICS]
+    base += [Column(metric, "original", False, False) for metric in own]
+    deltas = [
+        Column(metric, task, True, metric in DELTA_METRICS) for task in perturbed for metric in (*DELTA_METRICS, *own)
+    ]
     rest = [Column(metric, task, False, metric not in IN_NATS) for metric, task in DIAGNOSTICS]
     return (*base, *deltas, *rest)
 
@@ -193,21 +203,27 @@ def _line(run: RunResults, subset: str, columns: Sequence[Column], label: str) -
 
 
 def _labelled(runs: Sequence[RunResults]) -> list[tuple[RunResults, str]]:
-    """Runs with the model's name, made distinct by settings and checkpoint where names are the same."""
+    """Runs with the model's name; where names are the same, with what differs of settings, checkpoint and preprocessing."""
     names = [str(run.model["name"]) for run in runs]
     labels = []
     for run, name in zip(runs, names, strict=True):
-        if names.count(name) == 1:
-            labels.append(name)
-            continue
-        parts = [f"{key}={value}" for key, value in run.model.get("settings", {}).items()]
-        parts += [str(run.model["checkpoint"])[:8]] if run.model.get("checkpoint") else []
+        others = [_identity(other) for other, its in zip(runs, names, strict=True) if its == name]
+        parts = [text for key, text in _identity(run).items() if len({other.get(key) for other in others}) > 1]
         labels.append(f"{name} ({', '.join(parts)})" if parts else name)
     numbered = [
         f"{label} #{labels[: at + 1].count(label)}" if labels.count(label) > 1 else label
         for at, label in enumerate(labels)
     ]
     return list(zip(runs, numbered, strict=True))
+
+
+def _identity(run: RunResults) -> dict[str, str]:
+    """What tells two models of one name apart, as text by key."""
+    card = run.model
+    parts = {key: f"{key}={value}" for key, value in card.get("settings", {}).items()}
+    if card.get("checkpoint"):
+        parts["checkpoint"] = str(card["checkpoint"])[:8]
+    return {**parts, "preprocessing": str(card.get("preprocessing", ""))}
 
 
 def _rank(line: Line) -> float:

@@ -84,10 +84,10 @@ def _latex(sections: Sequence[Section], intervals: bool) -> str:
 
 def _blocks(section: Section) -> Iterator[tuple[str, dict[str, Column]]]:
     """The columns by heading: base values, then each metric's deltas by task. The corner says what a block shows."""
-    yield "Model", {SHORT[one.metric]: one for one in section.columns if not one.delta}
+    yield "Model", {SHORT.get(one.metric, one.metric): one for one in section.columns if not one.delta}
     for metric in dict.fromkeys(column.metric for column in section.columns if column.delta):
         deltas = (one for one in section.columns if one.delta and one.metric == metric)
-        yield f"Δ{SHORT[metric]}", {one.task.replace("_", " "): one for one in deltas}
+        yield f"Δ{SHORT.get(metric, metric)}", {one.task.replace("_", " "): one for one in deltas}
 
 
 def _notes(sections: Sequence[Section], intervals: bool) -> list[str]:

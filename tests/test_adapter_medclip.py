@@ -134,6 +134,34 @@ def test_the_published_zip_file_is_read(inside: str, folder: Path, film: LoadedI
     assert torch.equal(packed.align([film], [SENTENCE]).saliency, plain.align([film], [SENTENCE]).saliency)
 
 
+def test_messages_about_a_zip_file_name_it_and_its_member(released: Released, folder: Path, tmp_path: Path) -> None:
+    path, inside = tmp_path / "medclip.zip", "medclip-vit/pytorch_model.bin"
+
+    def message(content: bytes, damage: Callable[[bytes], bytes] = lambda packed: packed) -> str:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(inside, content)
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(WronglungError) as caught:
+            load(str(path), bert=str(folder))
+        return str(caught.value)
+
+    def scrambled(packed: bytes) -> bytes:
+        return packed[:100] + b"\xff" * 100 + packed[200:]
+
+    state = released.published()
+    state.pop("text_model.projection_head.weight")
+    torch.save(state, tmp_path / "lacking.bin")
+    content = (tmp_path / "lacking.bin").read_bytes()
+    assert message(content).startswith(f"checkpoint {path}, {inside}: has no matrix")
+    bomb = bytes(10**6)
+    assert message(bomb) == (
+        f"checkpoint {path}: {inside} cannot be unpacked "
+        "(it says it is more than 20 times as long as packed, which weights are not)"
+    )
+    assert message(content, scrambled).startswith(f"checkpoint {path}: {inside} cannot be unpacked (Error -3")
+    assert "cannot be unpacked" in message(content, lambda packed: packed.replace(b"PK\x01\x02", b"PK\x01\x03"))
+
+
 def test_runs_in_bfloat16(folder: Path, film: LoadedImage) -> None:
     whole, half = (load(str(folder), str(folder), dtype=one) for one in (torch.float32, torch.bfloat16))
     expected, alignment = whole.align([film], [SENTENCE]).saliency, half.align([film], [SENTENCE]).saliency

@@ -309,7 +309,7 @@ class TestWhereAModelComesFrom:
     def test_published_tags_that_are_not_here(self, tag: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(WronglungError, match=r"fetch open_clip_model\.safetensors .*weights=FOLDER"):
+        with pytest.raises(WronglungError, match=r"hf download .*open_clip_model\.safetensors .*weights=FOLDER"):
             load(tag)
         with pytest.raises(WronglungError, match=r"model=owner/name: open_clip_config\.json"):
             load("hf-hub:owner/name")

@@ -3,7 +3,9 @@ suspicion."""
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -339,6 +341,27 @@ class TestRegionFiles:
             RegionFiles(tmp_path).read("x", (40, 50))
         with pytest.raises(WronglungError, match="is no safetensors file"):
             RegionFiles(tmp_path / "x.npz")
+
+    def test_a_damaged_array(self, tmp_path: Path) -> None:
+        np.savez_compressed(tmp_path / "x.npz", features=np.random.default_rng(0).random((50, 4)), boxes=self.BOXES)
+        content = (tmp_path / "x.npz").read_bytes()
+        (tmp_path / "x.npz").write_bytes(content[:100] + b"\xff" * 100 + content[200:])
+        with pytest.raises(WronglungError, match=r"x.npz: cannot be read as npz \(Error -3"):
+            RegionFiles(tmp_path).read("x", (40, 50))
+
+    def test_one_array_called_npz(self, tmp_path: Path) -> None:
+        with (tmp_path / "x.npz").open("wb") as stream:
+            np.save(stream, self.FEATURES)
+        with pytest.raises(WronglungError, match=r"x.npz: cannot be read as npz \(File is not a zip file"):
+            RegionFiles(tmp_path).read("x", (40, 50))
+
+    def test_a_header_that_claims_more_than_there_is(self, tmp_path: Path) -> None:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**7)})
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("features.npy", header.getvalue() + bytes(80))
+        with pytest.raises(WronglungError, match=r"x.npz: .*features.npy claims to be of shape \(10000000, 10000000\)"):
+            RegionFiles(tmp_path).read("x", (40, 50))
 
     def test_a_folder_without_regions(self, tmp_path: Path) -> None:
         with pytest.raises(WronglungError, match=r"holds no <image id>.npz"):

@@ -86,7 +86,8 @@ def test_similarities_and_the_card(tmp_path: Path) -> None:
     assert alignment.local_similarity is not None
     assert alignment.global_similarity is not None
     assert (float(alignment.local_similarity), float(alignment.global_similarity)) == (0.5, 1.0)
-    assert (model.card.name, model.card.pretraining_sources) == ("owl", ("COCO",))
+    assert (model.card.name, model.card.pretraining_sources) == ("owl + OWL-ViT boxes", ("COCO",))
+    assert model.card.settings["method"] == "OWL-ViT boxes"
     assert model.card.checkpoint == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -94,7 +95,7 @@ def test_similarities_and_the_card(tmp_path: Path) -> None:
     ("records", "message"),
     [
         ([record(score=1)], "line 1: score: unknown key"),
-        ([record(boxes=[[0, 0, 1]])], "line 1: boxes.0.3: Field required"),
+        ([record(boxes=[[0, 0, 1]])], "line 1: boxes.0.3: is missing"),
         ([record(boxes=[[5, 0, 1, 1]])], r"line 1: record: box \[5.0, 0.0, 1.0, 1.0\] is not \[x1, y1, x2, y2\]"),
         ([record(boxes=[[0, 0, 1, float("nan")]])], "finite number"),
         ([record(scores=[0.5, 0.4])], "1 boxes and 2 scores"),
@@ -115,14 +116,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, records: list[Any], message: str
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("b.jsonl", "{", "cannot be read as JSON lines"),
+        ("b.jsonl", "{", r"line 1: cannot be read as JSON \(Expecting property name .*, column 2\)"),
+        ("b.jsonl", json.dumps(record()) + "\n\n{", r"line 3: cannot be read as JSON \(.*, column 2\)"),
+        ("b.jsonl", "\n" + "[" * 100_000, "line 2: cannot be read as JSON"),
+        ("b.json", "[\n1,\n}", r"cannot be read as JSON \(.*: line 3 column 1"),
+        ("b.json", "\udcff", "is not UTF-8"),
+        ("b.txt", "[]", "must be called .json .* or .jsonl"),
         ("b.json", "{}", "is not a list of records"),
         ("b.json", "[", "cannot be read as JSON"),
         ("b.json", "[" * 100_000, "cannot be read as JSON"),
     ],
 )
 def test_a_damaged_file(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, errors="surrogateescape")
     with pytest.raises(WronglungError, match=f"{name}: {message}"):
         boxes(tmp_path / name)
 
@@ -133,8 +139,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     model = boxes(write(tmp_path, record()))
     with pytest.raises(WronglungError, match="nothing for image 'film' and the sentence 'Right.'"):
         model.align([film()], ["Right."])
-    with pytest.raises(WronglungError, match="grid=0"):
-        boxes(write(tmp_path, record()), grid=0)
+    for grid in (0, 4097):
+        with pytest.raises(WronglungError, match=f"grid={grid}: must be from 1 to 4096"):
+            boxes(write(tmp_path, record()), grid=grid)
 
 
 def test_the_true_boxes_are_found_by_a_suite(sketch: Dataset, tmp_path: Path) -> None:

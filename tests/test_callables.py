@@ -123,7 +123,12 @@ def test_maps_of_different_sizes_are_refused_or_brought_to_a_grid() -> None:
 
 @pytest.mark.parametrize(
     ("card", "message"),
-    [({"mas": "sum"}, "mas: unknown key"), ({"mass": "max"}, "mass: Input should be"), ({"grid": 0}, "grid must be")],
+    [
+        ({"mas": "sum"}, "mas: unknown key"),
+        ({"mass": "max"}, "mass: Input should be"),
+        ({"grid": 0}, "grid must be from 1 to 4096, not 0"),
+        ({"grid": 4097}, "grid must be from 1 to 4096"),
+    ],
 )
 def test_a_card_that_is_not_valid_is_refused(card: dict[str, Any], message: str) -> None:
     with pytest.raises(WronglungError, match=f"model 'mine': {message}"):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from wronglung.adapters.files.convert import convert
+from wronglung.adapters.files.inert_pickle import DTYPES
 from wronglung.adapters.files.state_dicts import file_digest, read_state_dict
 from wronglung.benchmark.cli import app
 from wronglung.benchmark.errors import WronglungError
@@ -97,6 +98,33 @@ def test_collections_that_hold_themselves_end(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(1)}, "loop": loop}, tmp_path / "loop.ckpt")
     card = convert(tmp_path / "loop.ckpt", tmp_path / "out.safetensors")
     assert card.stat().st_size < 50_000_000
+
+
+def test_values_that_are_hard_to_write_do_not_stop_it(tmp_path: Path) -> None:
+    huge = 10**5000
+    content = {"\ud800": "\ud800", "huge": huge, huge: 1, (1, (huge,)): 2, 3: 4, "state_dict": {"a": torch.ones(1)}}
+    torch.save(content, tmp_path / "hard.ckpt")
+    said = json.loads(convert(tmp_path / "hard.ckpt", tmp_path / "out.safetensors").read_text())
+    assert said["values"] == {"\ud800": "\ud800", "3": 4}
+    assert said["left_out"] == [{"at": "huge", "what": "int"}, {"at": "", "what": "int"}, {"at": "", "what": "tuple"}]
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES, key=str))
+def test_every_dtype_that_is_read_is_written(dtype: torch.dtype, tmp_path: Path) -> None:
+    tensor = torch.tensor([0, 1, 1]).to(dtype)
+    torch.save({"state_dict": {"a": tensor}, "args": argparse.Namespace()}, tmp_path / "model.ckpt")
+    convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
+    written = load_file(tmp_path / "out.safetensors")["a"]
+    assert written.dtype == dtype
+    assert written.tolist() == tensor.tolist()
+
+
+def test_what_is_no_plain_tensor_is_refused_by_name_and_nothing_is_written(tmp_path: Path) -> None:
+    for tensor in (torch.zeros(2, dtype=torch.complex128), torch.eye(2).to_sparse(), torch.zeros(2, device="meta")):
+        torch.save({"state_dict": {"a": torch.ones(1), "b": tensor}}, tmp_path / "model.ckpt")
+        with pytest.raises(WronglungError, match=r"model\.ckpt: 'b' is a tensor of a kind that is not read"):
+            convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
 
 
 def test_refusals_are_one_line_and_write_nothing(lightning: Path, tmp_path: Path) -> None:

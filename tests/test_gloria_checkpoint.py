@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 
 from wronglung.adapters.files.inert_pickle import Inert, InertFile, StoredTensor
-from wronglung.adapters.files.state_dicts import file_digest
+from wronglung.adapters.files.state_dicts import file_digest, read_state_dict
 from wronglung.adapters.gloria.checkpoint import architecture, build_network, read_weights
 from wronglung.adapters.gloria.text import find_bert
 from wronglung.benchmark.errors import WronglungError
@@ -69,6 +69,16 @@ def test_the_architecture_is_read_from_the_tensors(tiny_weights: Weights) -> Non
     assert shape.dimensions == 16
     assert shape.no_attention
     assert not architecture({k: v for k, v in tiny_weights.items() if k != "no_attn_vec"}, Path("x")).no_attention
+
+
+@pytest.mark.parametrize("beside", [{}, {"object": argparse.Namespace(a=1)}], ids=["plain", "foreign objects"])
+def test_the_first_container_that_holds_a_mapping_is_taken(beside: dict[str, Any], tmp_path: Path) -> None:
+    content = {"state_dict": None, "model_state_dict": "none", "model": {"a": torch.ones(1)}}
+    torch.save({**content, **beside}, tmp_path / "file")
+    assert read_state_dict(tmp_path / "file") == {"a": torch.ones(1)}
+    weights = {"model": torch.ones(1), "head": torch.zeros(1)}
+    torch.save(weights, tmp_path / "file")
+    assert read_state_dict(tmp_path / "file") == weights
 
 
 def test_the_digest_is_the_files_sha256(tmp_path: Path) -> None:
@@ -195,6 +205,15 @@ class TestUntrustedFiles:
                 read_weights(path)
 
 
+def pack(path: Path) -> None:
+    """Write a zip file anew with its records compressed."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+
+
 class TestInertFile:
     def test_tensors_of_all_kinds_are_read_as_torch_reads_them(self, tmp_path: Path) -> None:
         base = torch.arange(24.0).reshape(4, 6)
@@ -212,6 +231,8 @@ class TestInertFile:
             "int32": torch.arange(3, dtype=torch.int32),
             "uint8": torch.arange(3, dtype=torch.uint8),
             "bool": torch.tensor([True, False]),
+            "uint16": torch.arange(6, dtype=torch.uint16)[1::2],
+            "float8": base.to(torch.float8_e5m2)[1],
         }
         torch.save(tensors, tmp_path / "file")
         file = InertFile(tmp_path / "file")
@@ -219,7 +240,7 @@ class TestInertFile:
             read = file.load_tensor(file.content[key])
             assert read.dtype == tensor.dtype
             assert read.is_contiguous()
-            assert torch.equal(read, tensor)
+            assert torch.equal(read.double(), tensor.double())
         file.close()
 
     def test_unknown_objects_stay_inert_whatever_is_done_to_them(self, tmp_path: Path) -> None:
@@ -252,6 +273,20 @@ class TestInertFile:
         stored = file.content["a"]
         with pytest.raises(ValueError, match="out of bounds"):
             file.load_tensor(StoredTensor(stored.storage, 2, (5,), (1,)))
+
+    def test_numbers_that_are_repeated_are_refused(self, tmp_path: Path) -> None:
+        torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "file")
+        file = InertFile(tmp_path / "file")
+        with pytest.raises(ValueError, match="repeats the 1 numbers of its record"):
+            file.load_tensor(file.content["a"])
+
+    def test_a_compressed_record_is_not_unpacked(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        torch.save({"a": torch.zeros(5)}, path)
+        pack(path)
+        file = InertFile(path)
+        with pytest.raises(ValueError, match="record 0 is compressed"):
+            file.load_tensor(file.content["a"])
 
     @pytest.mark.parametrize("content", [b"", b"\x80", b"\x80\x02}q\x00(X\xff", b"garbage"])
     def test_a_damaged_pickle_is_refused(self, tmp_path: Path, content: bytes) -> None:
@@ -306,16 +341,51 @@ class TestMessages:
         whole = (tmp_path / "whole").read_bytes()
         assert "damaged or truncated" in refusal(whole[: int(len(whole) * part)])
 
+    def test_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(WronglungError, match="is a folder; give the file in it"):
+            read_state_dict(tmp_path)
+
+    def test_a_compressed_archive(self, refusal: Callable[[Any], str], tmp_path: Path) -> None:
+        torch.save({"a": torch.rand(300)}, tmp_path / "packed")
+        pack(tmp_path / "packed")
+        assert "data.pkl in it is compressed" in refusal((tmp_path / "packed").read_bytes())
+
+    def test_an_old_file_gets_no_advice_to_unpickle_it(self, refusal: Callable[[Any], str]) -> None:
+        assert "weights_only" not in refusal(pickle.dumps(argparse.Namespace(a=1)))
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    @pytest.mark.parametrize("beside", [{}, {"object": argparse.Namespace(a=1)}], ids=["plain", "foreign objects"])
+    @pytest.mark.parametrize(
+        ("tensor", "problem"),
+        [
+            (torch.zeros(2, dtype=torch.complex64), "'b' is a tensor of a kind that is not read: sparse"),
+            (torch.eye(3).to_sparse(), "'b' is a tensor of a kind that is not read"),
+            (torch.quantize_per_tensor(torch.rand(3), 0.1, 0, torch.quint8), "'b' is a tensor of a kind that is not"),
+            (torch.zeros(2, device="meta"), "'b' is a tensor of a kind that is not read"),
+            (torch.zeros(1).expand(10**6, 10**6), "numbers"),
+        ],
+        ids=["complex", "sparse", "quantised", "meta", "repeated"],
+    )
+    def test_a_tensor_that_is_not_plain(
+        self, refusal: Callable[[Any], str], tensor: torch.Tensor, problem: str, beside: dict[str, Any]
+    ) -> None:
+        assert problem in refusal({"state_dict": {"a": torch.zeros(1), "b": tensor}, **beside})
+
+    def test_a_tensor_of_safetensors_that_is_not_plain(self, refusal: Callable[[Any], str]) -> None:
+        content = safetensors.torch.save({"b": torch.zeros(2, dtype=torch.complex64)})
+        assert "'b' is a tensor of a kind that is not read" in refusal(content)
+
     def test_a_truncated_old_file(self, refusal: Callable[[Any], str], tiny_weights: Weights, tmp_path: Path) -> None:
         FORMATS["old torch"](tiny_weights, tmp_path / "whole")
         assert "is damaged" in refusal((tmp_path / "whole").read_bytes()[:1000])
 
-    @pytest.mark.parametrize("content", [[1, 2], {}, {"state_dict": 3}, torch.zeros(2)])
+    @pytest.mark.parametrize("content", [[1, 2], {}, {"state_dict": {}}, torch.zeros(2)])
     def test_no_state_dict(self, refusal: Callable[[Any], str], content: Any) -> None:
         assert "holds no state dict" in refusal(content)
 
     def test_something_else_than_tensors(self, refusal: Callable[[Any], str]) -> None:
         assert "'epoch' is int, not a tensor" in refusal({"epoch": 3, "weights": torch.zeros(1)})
+        assert "'state_dict' is int, not a tensor" in refusal({"state_dict": 3})
 
     def test_another_model(self, refusal: Callable[[Any], str]) -> None:
         assert "has no 'img_encoder.global_embedder.weight'; is it a GLoRIA" in refusal({"a": torch.zeros(1)})
@@ -330,6 +400,14 @@ class TestMessages:
     def test_an_unknown_key(self, refusal: Callable[[Any], str], tiny_weights: Weights) -> None:
         message = refusal({**tiny_weights, "img_encoder.model.fc.weight": torch.zeros(3)})
         assert "has an unknown 'img_encoder.model.fc.weight' for a GLoRIA" in message
+
+    def test_a_missing_and_an_unknown_key(self, refusal: Callable[[Any], str], tiny_weights: Weights) -> None:
+        weights = {**tiny_weights, "one": torch.zeros(1), "two": torch.zeros(1)}
+        del weights["img_encoder.local_embedder.weight"]
+        message = refusal(weights)
+        assert (
+            "has no 'img_encoder.local_embedder.weight' and has an unknown 'one' (and 1 more) for a GLoRIA" in message
+        )
 
     def test_two_keys_for_one(self, refusal: Callable[[Any], str], tiny_weights: Weights) -> None:
         message = refusal({**tiny_weights, "gloria.no_attn_vec": torch.zeros(16)})

@@ -23,6 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "_in_reach", lambda: True)
     return tmp_path / "cache"
 
 
@@ -126,9 +127,23 @@ def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(
 ) -> None:
     monkeypatch.setattr(hub, "hf_hub_download", refusing(raised(LocalEntryNotFoundError)))
     with pytest.raises(
-        WronglungError, match=r"fetch config\.json from the Hugging Face hub \(owner/name\).*give weights=FOLDER"
+        WronglungError,
+        match=r"config\.json is not in the local cache.* `hf download owner/name --local-dir FOLDER` \(config\.json, "
+        r"model\.safetensors or pytorch_model\.bin\), then give weights=FOLDER",
     ):
         model_folder("owner/name", WANTED, argument="weights")
+
+
+def test_a_hub_that_cannot_be_found_is_not_asked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_in_reach", lambda: False)
+    monkeypatch.setattr(hub, "hf_hub_download", refusing(AssertionError("asked the hub")))
+    with pytest.raises(WronglungError, match="out of reach or switched off"):
+        model_folder("owner/name", WANTED, argument="weights")
+
+
+def test_what_no_repository_can_be_called(cache: Path) -> None:
+    with pytest.raises(WronglungError, match=r"weights=a b/c: is no folder, and no name of a repository"):
+        model_folder("a b/c", WANTED, argument="weights")
 
 
 def test_a_gated_repository_says_how_to_get_access(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from torch.nn import functional
 
-from wronglung import Dataset, evaluate
+from wronglung import Dataset, evaluate, load_model
+from wronglung.adapters import CATALOGUE
 from wronglung.adapters import occlusion as module
 from wronglung.adapters.occlusion import DualOcclusion, PairedOcclusion, Windows, load, occlusion
 from wronglung.benchmark.arguments import check_arguments
@@ -188,7 +190,9 @@ def test_a_pair_does_not_depend_on_the_batch(scorer: Any) -> None:
 
 def test_an_encoder_sees_each_occluded_image_once_however_many_the_sentences(sketch: Dataset) -> None:
     encoder = Encoder()
-    results = evaluate(occlusion(encoder, cells=4), sketch, "smoke", limit=6, workers=1)
+    made = occlusion(encoder, cells=4)
+    encoder.encoded = 0
+    results = evaluate(made, sketch, "smoke", limit=6, workers=1)
     assert results.run.manifest.encoded_images == 2
     assert encoder.encoded == 2 * (1 + 9)
     assert results.run.manifest.aligned_pairs > 6
@@ -226,10 +230,19 @@ def test_the_card_names_the_method_and_keeps_what_the_model_is() -> None:
     assert card.name == "tiny + occlusion"
     assert card.saliency_method == "occlusion (window 2/14 of the side, stride 1/14, fill blur)"
     assert (card.checkpoint, card.preprocessing, card.pretraining_sources) == ("abc", "grey tiles", ("MIMIC-CXR",))
-    assert dict(card.settings) == {"tiles": 12, "cells": 14, "window": 2, "fill": "blur", "tau": 0.07}
+    assert dict(card.settings) == {"inner": '{"tiles": 12}', "cells": 14, "window": 2, "fill": "blur", "tau": 0.07}
     assert occlusion(light_in((0, 0, 1, 1))).card.name == "score + occlusion"
     named = occlusion(Encoder(), name="mine", tau=0.5).card
     assert (named.name, named.mass, named.temperature) == ("mine", "softmax", 0.5)
+
+
+@pytest.mark.parametrize("comparable", [True, False, None])
+def test_maps_are_as_comparable_as_the_model_says(comparable: bool | None) -> None:
+    class Said(Encoder):
+        card = Encoder.card.model_copy(update={"comparable": comparable})
+
+    assert occlusion(Said()).card.comparable is comparable
+    assert occlusion(light_in((0, 0, 1, 1))).card.comparable is None
 
 
 @pytest.mark.parametrize(
@@ -237,6 +250,7 @@ def test_the_card_names_the_method_and_keeps_what_the_model_is() -> None:
     [
         ({"window": 0}, "window=0: must be from 1 to cells=14"),
         ({"window": 5, "cells": 4}, "window=5: must be from 1 to cells=4"),
+        ({"cells": 65}, "cells=65: must be at most 64"),
         ({"tau": 0}, "tau=0: must be positive and finite"),
         ({"fill": "black"}, "fill='black': must be mean or blur"),
     ],
@@ -263,21 +277,58 @@ def test_what_is_no_score_is_refused(given: Any, message: str) -> None:
         occlusion(given, cells=4).align([film()], ["left"])
 
 
+class Mute(Aligner):
+    """Has no global similarity."""
+
+    def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
+        return Alignment(torch.zeros(len(images), 1, 1), [])
+
+
+class MuteUntilPrepared(Mute):
+    def prepare(self, dataset: Dataset) -> None:
+        """Nothing to learn."""
+
+
+class Joint(Encoder):
+    """An encoder whose similarity needs both sides: its features have no vector of their own."""
+
+    def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
+        return [Features({"tiles": one.tensors["global"]}, one.geometry) for one in super().encode_images(images)]
+
+    def align_features(self, images: Sequence[Features], sentences: Sequence[Features]) -> Alignment:
+        named = [Features({"global": one.tensors["tiles"]}, one.geometry) for one in images]
+        return super().align_features(named, sentences)
+
+
 def test_a_scorer_must_score() -> None:
-    class Mute(Aligner):
-        def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
-            return Alignment(torch.zeros(len(images), 1, 1), [])
-
-    class Local(Encoder):
-        def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
-            return [Features({"regions": torch.zeros(3)}, _squash(one)) for one in images]
-
-    with pytest.raises(WronglungError, match="'tiny \\+ occlusion': the occluded model has no global similarity"):
-        occlusion(Mute()).align([film()], ["left"])
-    with pytest.raises(WronglungError, match="keeps no feature named 'global'"):
-        occlusion(Local()).align([film()], ["left"])
+    with pytest.raises(WronglungError, match="model 'tiny': has no global similarity, which occlusion needs"):
+        occlusion(Mute())
     with pytest.raises(WronglungError, match="int is neither a model nor a function"):
         occlusion(3)
+
+
+def test_a_model_that_sees_its_dataset_first_is_asked_afterwards() -> None:
+    made = occlusion(MuteUntilPrepared())
+    with pytest.raises(WronglungError, match="'tiny \\+ occlusion': the occluded model has no global similarity"):
+        made.align([film()], ["left"])
+
+
+def test_a_model_that_knows_its_own_images_only_is_asked_about_those() -> None:
+    class Picky(Aligner):
+        def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
+            if any(one.id != "film-0" for one in images):
+                raise KeyError(images[0].id)
+            return super().align(images, sentences)
+
+    made, free = occlusion(Picky(), cells=4), occlusion(Aligner(), cells=4)
+    assert torch.equal(made.align([film()], ["left"]).saliency, free.align([film()], ["left"]).saliency)
+
+
+def test_an_encoder_without_global_features_is_asked_for_each_pair() -> None:
+    joint, dual = occlusion(Joint(), cells=4), occlusion(Encoder(), cells=4)
+    assert isinstance(joint, PairedOcclusion)
+    one, other = (model.align([film()], ["left"]).saliency for model in (joint, dual))
+    assert (one - other).abs().max() < 1e-6
 
 
 @given(cells=st.integers(1, 9), data=st.data())
@@ -317,11 +368,20 @@ class TestByName:
 
     def test_wrong_arguments_are_named(self, file: Path) -> None:
         with pytest.raises(
-            WronglungError, match="model 'occlusion': '.*Scorer': weights: Field required; weight: unknown key"
+            WronglungError, match="model 'occlusion': '.*Scorer': weights: is missing; weight: unknown key"
         ):
             load(f"{file}:Scorer", {"weight": "w.pt"})
         with pytest.raises(WronglungError, match="unknown model 'gloriaa'; did you mean gloria"):
             load("gloriaa")
+
+    def test_the_card_keeps_the_settings_of_the_model_and_the_version_of_a_preset(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        preset = CATALOGUE["gloria-phantom-retrained"]._replace(version="2.1")
+        monkeypatch.setitem(CATALOGUE, "preset", preset)
+        inner = json.loads(str(load("preset").card.settings["inner"]))
+        assert inner["preset"] == "preset 2.1"
+        assert inner == dict(load_model("preset").card.settings)
 
     def test_a_shipped_model_by_its_name(self) -> None:
         made = load("gloria-phantom-retrained", cells=4)

@@ -91,7 +91,7 @@ class TestAgainstTheModelThatMadeTheMaps:
         expected = evaluate(original, sketch, "smoke", workers=1).instances
         results = evaluate(load(written), sketch, "smoke", workers=1)
         pd.testing.assert_frame_equal(results.instances, expected)
-        assert results.run.model["name"] == "copy"
+        assert results.run.model["name"] == "copy + copied"
 
     def test_the_batch_changes_nothing(self, written: Path, sketch: Dataset) -> None:
         one, other = (evaluate(load(written), sketch, "smoke", batch_size=size, workers=1) for size in (1, 7))
@@ -209,8 +209,8 @@ class TestIndex:
             ([{"image_id": "film", "file": "map.npy"}], "needs `sentence` or `sentence_sha256`, one of them"),
             ([row(sentence_sha256="0" * 16)], "needs `sentence` or `sentence_sha256`, one of them"),
             ([row(), row(sentence="", sentence_sha256="xyz")], "row 3: sentence_sha256: String should match"),
-            ([row(image_id="")], "row 2: image_id: Field required"),
-            ([row(""), row()], "row 2: file: Field required"),
+            ([row(image_id="")], "row 2: image_id: is missing"),
+            ([row(""), row()], "row 2: file: is missing"),
             ([row(), row()], "row 3: lists the pair of row 2 again"),
             ([row(local_similarity="high")], "local_similarity: Input should be a valid number"),
             ([row(local_similarity="nan")], "local_similarity: Input should be a finite number"),
@@ -316,7 +316,7 @@ class TestDamagedMaps:
         header = nibabel.Nifti1Image(np.zeros((2, 2), np.uint8), np.eye(4)).header
         header["dim"][1:3] = 32767
         (tmp_path / "map.nii").write_bytes(header.binaryblock + b"\0" * 8)
-        with pytest.raises(WronglungError, match="more than 268435456 cells"):
+        with pytest.raises(WronglungError, match="more than 16777216 cells"):
             load(write_index(tmp_path, row("map.nii")), **NAMED)
 
 
@@ -381,7 +381,8 @@ class TestCardAndFrame:
         said = {"name": "mine", "method": "GradCAM", "temperature": 0.5, "pretraining_sources": ["CheXpert"]}
         (folder / "model.json").write_text(json.dumps(said))
         card = load(folder, method="Chefer", preprocessing="512 pixels").card
-        assert (card.name, card.saliency_method, card.temperature) == ("mine", "Chefer", 0.5)
+        assert (card.name, card.saliency_method, card.temperature) == ("mine + Chefer", "Chefer", 0.5)
+        assert card.settings["method"] == "Chefer"
         assert card.pretraining_sources == ("CheXpert",)
         assert card.preprocessing == "512 pixels; maps cover: whole image"
         assert (card.map_kind, card.mass) == ("score", "clip")
@@ -389,10 +390,13 @@ class TestCardAndFrame:
     @pytest.mark.parametrize(
         ("said", "message"),
         [
-            ({}, "name: Field required; method: Field required"),
+            ({}, "name: is missing; method: is missing"),
             ({**NAMED, "nmae": "x"}, "nmae: unknown key"),
             ({**NAMED, "map_kind": "heat"}, "map_kind: Input should be 'distribution' or 'score'"),
             ({**NAMED, "temperature": 0}, "temperature: Input should be greater than 0"),
+            ({**NAMED, "side": 4097}, "side: Input should be less than or equal to 4096"),
+            ({**NAMED, "frame": "pad", "resize": 4097}, "resize: Input should be less than or equal to 4096"),
+            ({**NAMED, "grid": 4097}, "grid: Input should be less than or equal to 4096"),
             ({**NAMED, "resize": 256}, "resize: goes with frame crop or pad"),
             ({**NAMED, "frame": "crop", "resize": 200}, "resize: is smaller than the side 224"),
         ],
@@ -408,10 +412,14 @@ class TestCardAndFrame:
         with pytest.raises(WronglungError, match="model.json: (cannot be read as JSON|is not a JSON object)"):
             load(folder)
 
-    def test_the_digest_tells_pairs_files_and_sizes(self, folder: Path) -> None:
+    def test_the_checkpoint_is_that_of_the_pairs_and_of_what_the_files_hold(self, folder: Path) -> None:
         first = load(folder, **NAMED).card.checkpoint
         assert load(folder, name="other", method="x").card.checkpoint == first
-        np.save(folder / "map.npy", np.zeros((4, 4)))
+        (folder / "map.npy").rename(folder / "renamed.npy")
+        assert load(write_index(folder, row("renamed.npy")), **NAMED).card.checkpoint == first
+        write_index(folder, row())
+        np.save(folder / "map.npy", RAMP[::-1].copy())
+        assert (folder / "map.npy").stat().st_size == (folder / "renamed.npy").stat().st_size
         second = load(folder, **NAMED).card.checkpoint
         write_index(folder, row(sentence="Clear."))
         third = load(folder, **NAMED).card.checkpoint
@@ -490,6 +498,7 @@ class TestRunFolders:
 
     def test_without_stored_geometry_it_must_be_said(self, run: Path) -> None:
         save_file(load_file(run / "maps.safetensors"), run / "maps.safetensors")
+        assert load(run, frame="image", name="mine", method="boxes").card.name == "mine + boxes"
         with pytest.raises(
             WronglungError, match="kept no geometry with its maps; say what they cover: frame=image, crop"
         ):

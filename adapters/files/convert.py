@@ -19,14 +19,14 @@ from safetensors.torch import save
 
 from ...benchmark.errors import WronglungError
 from .inert_pickle import Inert, InertFile, StoredTensor
-from .state_dicts import CONTAINERS, file_digest, read_state_dict
+from .state_dicts import container, file_digest, read_state_dict
 from .whole_file import write_bytes
 
 _DEEP = 20
 """Nesting beyond this is left out; a configuration has a few levels, a hostile file as many as it likes."""
 _LONG = 10_000
-"""Characters of text, and plain values in all, that are kept, and
-of what is left out, that are named."""
+"""Characters of text, bits of a whole number, and plain values in all, that are kept, and of what is left out, that are
+named."""
 
 
 def convert(source: Path, out: Path, *, strip: str = "", overwrite: bool = False) -> Path:
@@ -62,8 +62,9 @@ def convert(source: Path, out: Path, *, strip: str = "", overwrite: bool = False
     }
     # Tensors that share memory are written apart: safetensors knows no sharing.
     apart = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in kept.items()}
+    described = (json.dumps(description, indent=1) + "\n").encode()
     write_bytes(out, save(apart))
-    write_bytes(card, (json.dumps(description, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(card, described)
     return card
 
 
@@ -72,10 +73,13 @@ def _beside(source: Path) -> tuple[Any, list[dict[str, str]]]:
     with source.open("rb") as stream:
         if stream.read(2) != b"PK":
             return {}, []
-    with closing(InertFile(source)) as file:
-        content = file.content
+    try:
+        with closing(InertFile(source)) as file:
+            content = file.content
+    except ValueError as error:
+        raise WronglungError(f"checkpoint {source}: what is beside its tensors cannot be read ({error})") from error
     if isinstance(content, dict):
-        taken = next((name for name in CONTAINERS if name in content), None)
+        taken = container(content)
         content = {key: value for key, value in dict.items(content) if key != taken}
     plain = _Plain()
     kept = plain.of(content, "")
@@ -91,7 +95,7 @@ class _Plain:
 
     def of(self, value: Any, at: str, depth: int = 0) -> Any:
         self._values += 1
-        if value is None or isinstance(value, bool | int):
+        if value is None or (isinstance(value, int) and value.bit_length() <= _LONG):
             return value
         if isinstance(value, float):
             return value if math.isfinite(value) else str(value)
@@ -99,10 +103,12 @@ class _Plain:
             return value[:_LONG]
         room = depth < _DEEP and self._values < _LONG
         if room and isinstance(value, dict):
-            kept = {
-                str(key): self.of(one, f"{at}.{key}" if at else str(key), depth + 1) for key, one in dict.items(value)
-            }
-            return {key: one for key, one in kept.items() if one is not _NOTHING}
+            kept = {}
+            for key, one in dict.items(value):
+                name = self.of(key, at, _DEEP)
+                if name is not _NOTHING:
+                    kept[str(name)] = self.of(one, f"{at}.{name}" if at else str(name), depth + 1)
+            return {name: one for name, one in kept.items() if one is not _NOTHING}
         if room and isinstance(value, list | tuple | set | frozenset):
             listed = [self.of(one, f"{at}[{index}]", depth + 1) for index, one in enumerate(value)]
             return [one for one in listed if one is not _NOTHING]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ...benchmark.errors import WronglungError
@@ -43,49 +48,79 @@ def model_folder(
         raise WronglungError(
             f"{argument}={source}: {what}; give a folder with {_listed(required)}, or a name on the Hugging Face hub"
         )
+    pinned = "" if revision is None else f" --revision {revision}"
     for names in required:
-        path = _first(source, (names,) if isinstance(names, str) else names, argument, revision)
+        alternatives = (names,) if isinstance(names, str) else names
+        try:
+            path = _first(source, alternatives, revision)
+        except _NotFetchedError as error:
+            raise WronglungError(
+                f"{argument}={source}: {error}; on a machine that reaches the Hugging Face hub, "
+                f"`hf download {source}{pinned} --local-dir FOLDER` ({_listed(required)}), then give {argument}=FOLDER"
+            ) from None
+        if path is None:
+            raise WronglungError(f"{argument}={source}: the repository has no {' or '.join(alternatives)}")
         # A snapshot's folder is called after its commit: all files are of one.
         folder, revision = path.parent, path.parent.name
     for name in optional:
-        if try_to_load_from_cache(source, name, revision=revision) is None:
-            _fetch(source, name, argument, revision, needed=False)
+        with suppress(_NotFetchedError):
+            _first(source, (name,), revision)
     return folder
 
 
-def _first(source: str, names: tuple[str, ...], argument: str, revision: str | None) -> Path:
-    for name in names:
-        if isinstance(known := try_to_load_from_cache(source, name, revision=revision), str):
-            return Path(known)
-    for name in names:
-        if (path := _fetch(source, name, argument, revision)) is not None:
-            return path
-    raise WronglungError(f"{argument}={source}: the repository has no {' or '.join(names)}")
+class _NotFetchedError(Exception):
+    """Why a file that may exist cannot be had."""
 
 
-def _fetch(source: str, name: str, argument: str, revision: str | None, needed: bool = True) -> Path | None:
-    """The file, or None where the repository has none of this name, or where it is not needed and the hub out of reach."""
+def _first(source: str, names: tuple[str, ...], revision: str | None) -> Path | None:
+    """The first of some files that the cache has, or else the hub; None where it has none of them."""
+    try:
+        for name in names:
+            if isinstance(known := try_to_load_from_cache(source, name, revision=revision), str):
+                return Path(known)
+        return next((path for name in names if (path := _fetch(source, name, revision)) is not None), None)
+    except ValueError as error:
+        raise _NotFetchedError(f"is no folder, and no name of a repository ({_first_line(error)})") from error
+
+
+def _fetch(source: str, name: str, revision: str | None) -> Path | None:
+    """The file, or None where the repository has none of this name."""
+    out_of_reach = f"{name} is not in the local cache, and the hub is out of reach or switched off"
+    if not _in_reach():
+        raise _NotFetchedError(out_of_reach)
     try:
         return Path(hf_hub_download(source, name, revision=revision))
     except LocalEntryNotFoundError:
-        if not needed:
-            return None
-        problem = "is not in the local cache, and the hub is out of reach or switched off"
+        raise _NotFetchedError(out_of_reach) from None
     except EntryNotFoundError:
         return None
     except GatedRepoError:
-        raise WronglungError(
-            f"{argument}={source}: access is granted on request: accept the terms on the model's page on the Hugging Face "
-            "hub, then log in with `hf auth login`"
+        raise _NotFetchedError(
+            "access is granted on request: accept the terms on the model's page on the Hugging Face hub, then log in with "
+            "`hf auth login`"
         ) from None
     except RepositoryNotFoundError:
-        problem = "is no repository on the hub (or a private one; then log in with `hf auth login`)"
-    except (OSError, ValueError) as error:
-        problem = f"cannot be fetched ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
-    raise WronglungError(
-        f"{argument}={source}: {name} {problem}; fetch {name} from the Hugging Face hub ({source}) on a machine that "
-        f"reaches it, put it into a folder with the model's other files, and give {argument}=FOLDER"
-    )
+        raise _NotFetchedError("is no repository on the hub (or a private one; then log in with `hf auth login`)") from None
+    except OSError as error:
+        raise _NotFetchedError(f"{name} cannot be fetched ({_first_line(error)})") from error
+
+
+@cache
+def _in_reach() -> bool:
+    """Whether there is a way to the hub at all: its library would try for half a minute to find out that there is none."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _listed(required: Sequence[str | tuple[str, ...]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -19,12 +20,14 @@ import torch
 from torch import nn
 
 from ...benchmark.errors import WronglungError
-from .inert_pickle import Inert, InertFile, StoredTensor
+from .inert_pickle import DTYPES, Inert, InertFile, InertTensor, StoredTensor
 
 Weights = dict[str, torch.Tensor]
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")
 """Where training frameworks put a state dict beside other things; the first that holds a mapping is taken."""
+
+_NOT_READ = "a tensor of a kind that is not read: sparse, quantised, complex, on the meta device, or of a rare dtype"
 
 
 def file_digest(*paths: Path) -> str:
@@ -38,11 +41,21 @@ def file_digest(*paths: Path) -> str:
     return hashlib.sha256(b"".join(one.digest() for one in digests)).hexdigest()
 
 
+def container(content: Mapping[Any, Any]) -> str | None:
+    """Which of :data:`CONTAINERS` holds the state dict; none where ``content`` is it."""
+    return next((name for name in CONTAINERS if isinstance(content.get(name), dict)), None)
+
+
 def read_state_dict(path: Path) -> Weights:
     """All tensors of a checkpoint by name: what lies under one of :data:`CONTAINERS`, or the whole.
 
-    Raises :class:`WronglungError` for a file that is missing, damaged, of another format, or without a state dict.
+    They are dense, of one of :data:`.inert_pickle.DTYPES`, and take no more memory than the file holds for them.
+
+    Raises :class:`WronglungError` for a file that is missing, damaged, of another format, or without a state dict, and
+    by its name for anything in it that is no such tensor.
     """
+    if path.is_dir():
+        raise WronglungError(f"checkpoint {path}: is a folder; give the file in it")
     if not path.is_file():
         raise WronglungError(f"checkpoint {path}: no such file")
     with path.open("rb") as stream:
@@ -66,7 +79,7 @@ def load_strictly(
     """Put a checkpoint's tensors into a module, as float32; ``path`` and ``what`` (is built) are for messages.
 
     Tensors whose whole name ``ignored`` matches may be missing, or be in the file without a place. Raises
-    :class:`WronglungError` naming the keys that are missing or unknown, and the shapes that differ.
+    :class:`WronglungError` naming the keys that are missing and unknown, and the shapes that differ.
     """
 
     def counted(names: Iterable[str]) -> set[str]:
@@ -74,11 +87,13 @@ def load_strictly(
 
     own = module.state_dict()
     expected, given = counted(own), counted(weights)
+    problems = []
     for problem, keys in (("has no", expected - given), ("has an unknown", given - expected)):
         if keys:
             first, *others = sorted(keys)
-            more = f" (and {len(others)} more)" if others else ""
-            raise WronglungError(f"checkpoint {path}: {problem} {first!r}{more} for {what}")
+            problems.append(f"{problem} {first!r}" + (f" (and {len(others)} more)" if others else ""))
+    if problems:
+        raise WronglungError(f"checkpoint {path}: {' and '.join(problems)} for {what}")
     for key in sorted(expected):
         if weights[key].shape != own[key].shape:
             raise WronglungError(
@@ -93,10 +108,21 @@ def _from_safetensors(path: Path) -> Weights:
         tensors: Weights = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
-    return tensors
+    return _state_dict(tensors, torch.Tensor, path)
 
 
 def _from_zip(path: Path) -> Weights:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Mapped, compressed bytes would be taken for weights.
+            compressed = next((one for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED), None)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
+    if compressed:
+        raise WronglungError(
+            f"checkpoint {path}: {compressed.filename} in it is compressed, as nothing is in a torch file; is it an archive "
+            "that holds the checkpoint?"
+        )
     try:
         # Mapped, so that optimizer states in the file cost no memory.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -127,7 +153,7 @@ def _from_legacy(path: Path) -> Weights:
     except Exception as error:
         raise WronglungError(
             f"checkpoint {path}: is a bare pickle, or a torch file from before version 1.6, that holds more than "
-            f"tensors or is damaged, and is not unpickled; save its state dict as safetensors ({_first_line(error)})"
+            "tensors or is damaged, and is not unpickled; save its state dict as safetensors"
         ) from error
     return _state_dict(content, torch.Tensor, path)
 
@@ -135,14 +161,22 @@ def _from_legacy(path: Path) -> Weights:
 def _state_dict(content: Any, kind: type, path: Path) -> dict[str, Any]:
     """The mapping of names to tensors in what a file holds."""
     if isinstance(content, dict):
-        content = next((content[name] for name in CONTAINERS if name in content), content)
+        taken = container(content)
+        content = content if taken is None else content[taken]
     if not isinstance(content, dict) or not content:
         raise WronglungError(f"checkpoint {path}: holds no state dict")
     entries = dict(dict.items(content))
     for key, value in entries.items():
         if not isinstance(key, str) or not isinstance(value, kind):
+            if isinstance(value, InertTensor):
+                raise WronglungError(f"checkpoint {path}: {key!r} is {_NOT_READ}")
             what = "an object of an unknown class" if isinstance(value, Inert) else type(value).__name__
             raise WronglungError(f"checkpoint {path}: {key!r} is {what}, not a tensor by name")
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.is_nested or value.is_meta or value.dtype not in DTYPES:
+                raise WronglungError(f"checkpoint {path}: {key!r} is {_NOT_READ}")
+            if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+                raise WronglungError(f"checkpoint {path}: {key!r} has more numbers than the file holds for it")
     return entries
 
 

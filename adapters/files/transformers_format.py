@@ -93,11 +93,29 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_sizes(config: Any, path: Path) -> None:
+    """Refuse sizes that no model has, before memory is asked for: a configuration is read from a stranger's file.
+
+    Raises :class:`WronglungError` for more than :data:`LAYERS` layers, and for any other number beyond :data:`SIZE`.
+    """
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        check_sizes(value, path)
+        for number in value if isinstance(value, list) else [value]:
+            limit = LAYERS if "layers" in str(key) else SIZE
+            if isinstance(number, int) and number > limit:
+                raise WronglungError(f"{path}: {key} is more than {limit:,}, which no model of this kind has")
+
+
+LAYERS, SIZE = 200, 1_000_000
+"""Limits to what configurations may ask for; the largest vocabulary here has 256,000 pieces."""
+
+
 def build(published: Published, model_class: type[_Model]) -> _Model:
     """The model with its weights: float32, with attention computed step by step, so that its weights can be had.
 
     Raises :class:`WronglungError` for a configuration that makes no such model, and for weights that do not fit it.
     """
+    check_sizes(published.config, published.folder / CONFIG)
     configuration: Any = model_class.config_class
     make: Any = model_class._from_config
     try:

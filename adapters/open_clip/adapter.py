@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import nn
 
 from ...benchmark.errors import WronglungError
@@ -27,7 +28,7 @@ def load(
     model: str,
     weights: str | None = None,
     method: str | None = None,
-    image_size: int | None = None,
+    image_size: PositiveInt | None = None,
     resize_mode: Literal["shortest", "squash", "longest"] | None = None,
     preprocess: Literal["open-clip", "chexzero"] = "open-clip",
     tau: float = TAU,
@@ -96,15 +97,20 @@ def load(
     method = chosen_method(whole, method, what)
     settings: dict[str, str | int | bool | None] = {
         "model": found.title,
+        "image_size": image_size,
+        "resize_mode": resize_mode,
+        "preprocess": preprocess,
         "quick_gelu": gelu,
         "tokenizer": "open_clip" if tokenizers is None else file_digest(source.tokenizer_file(tokenizers)),
     }
-    title = found.title if found.checkpoints else f"{found.title} (random weights)"
+    title = name or found.title
+    if not found.checkpoints:
+        title += " (random weights)"
     method_title, options = named(method, depth, start_layer)
     card = dual_card(
         whole,
         method,
-        name=f"{name or title} + {method_title}",
+        name=f"{title} + {method_title}",
         checkpoint=file_digest(*found.checkpoints) if found.checkpoints else None,
         tau=tau,
         similarity=local_similarity,

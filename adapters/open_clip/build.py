@@ -144,6 +144,7 @@ def build_tokenizer(config: Mapping[str, Any], folder: Path | None, vocabulary: 
             context_length=length,
             tokenizer_mode=text.get("tokenizer_mode"),
             local_files_only=True,
+            trust_remote_code=False,
             **options,
         )
     except Exception as error:  # damaged files surface as anything

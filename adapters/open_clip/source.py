@@ -70,8 +70,9 @@ def find(model: str, weights: str | None) -> Source:
     if not tag:
         if weights is None:
             raise WronglungError(
-                f"model={model}: needs its weights: weights=FILE, or one of the tags {_tags(name)} as {name}/TAG; "
-                f"weights={RANDOM} is for a dry run"
+                f"model={model}: needs its weights: weights=FILE (for CheXzero, one of the .pt files that its authors share, or "
+                f"the folder of them), or one of open_clip's tags, {_tags(name)}, as open-clip:{name}/TAG; weights={RANDOM} is "
+                "for a dry run"
             )
         own_gelu = bool(config.get("quick_gelu", False))
         return Source(model, config, Preprocessing(), given_weights(weights), quick_gelu=own_gelu)

@@ -19,10 +19,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 from safetensors import safe_open
 
 from ...benchmark.errors import WronglungError, explain
@@ -31,12 +31,13 @@ from ...benchmark.instances import Dataset
 from ...benchmark.protocol import Alignment, LoadedImage, ModelCard
 from ..functions import FRAME
 from ..saliency.regrid import regrid
-from .map_files import MapFiles, NiftiAxes
+from .map_files import MAX_SIDE, MapFiles, NiftiAxes
 from .map_index import KEPT, IndexedMap, read_index
 from .pair_table import Pair, PairTable, similarities
 
 DESCRIPTION, RUN = "model.json", "results.json"
 
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 MapKind = Literal["distribution", "score"]
 Mass = Literal["sum", "clip", "softmax"]
 Frame = Literal["image", "crop", "pad"]
@@ -64,9 +65,9 @@ class Description(BaseModel):
     preprocessing: str = ""
     pretraining_sources: tuple[str, ...] = ()
     frame: Frame | None = None
-    side: PositiveInt = FRAME
-    resize: PositiveInt | None = None
-    grid: PositiveInt | None = None
+    side: Side = FRAME
+    resize: Side | None = None
+    grid: Side | None = None
     nifti_axes: NiftiAxes = "right-down"
 
     @model_validator(mode="after")
@@ -116,32 +117,34 @@ def load(
     """The maps in the folder ``maps`` as an alignment model.
 
     Every argument overrides the key of the same name in ``maps/model.json``, which may be missing. ``name`` and ``method`` (the
-    saliency method in words) must be said in one of both; ``map_kind`` (by default "score"), ``mass`` (by default "clip" for
+    saliency method in words) must be said in one of both, and are the name on the leaderboard together; ``map_kind`` (by default "score"), ``mass`` (by default "clip" for
     scores), ``temperature``, ``signed``, ``comparable``, ``tokens``, ``preprocessing`` and ``pretraining_sources`` are those of
     :class:`ModelCard`. ``frame`` with ``side`` and ``resize`` says what part of an image a map covers (:data:`Frame`; by default
     the whole image). Maps must all have the same numbers of rows and columns, unless ``grid`` is given: each is then brought to
     that many cells a side (:func:`..saliency.regrid.regrid`), and a distribution keeps its sum. ``nifti_axes`` says where the axes of NIfTI
-    arrays run, by default array[x, y] with x to the right of the image and y down.
+    arrays run, by default array[x, y] with x to the right of the image and y down. ``side``, ``resize`` and ``grid`` are at most 4096.
 
-    Of a folder that a run wrote, the card is the run's, and so is the geometry, where the run stored it with the maps; otherwise
+    Of a folder that a run wrote, the card is the run's, with its name, which holds the method already, and so is the geometry, where the run stored it with the maps; otherwise
     ``frame`` must be given. There are no similarities then, as a run keeps none for each pair.
 
     The index and the sizes of all maps are checked here, the values when they are asked for. The card's ``checkpoint`` is the
-    SHA-256 of the pairs and their similarities with the names, keys and sizes in bytes of their files.
+    SHA-256 of the pairs and their similarities with the keys and the SHA-256 of their files, whatever those are called.
 
     Raises :class:`WronglungError` for what is missing, damaged or contradictory; the message names the file and the row.
     """
     given = {key: value for key, value in locals().items() if key != "maps" and value is not None}
     index = read_index(maps)
+    of_run = (maps / RUN).is_file() and not (maps / DESCRIPTION).is_file()
     described = _described(maps, given)
     stored = _stored_geometry(maps) if described.frame is None else None
-    if described.frame is None and stored is None and (maps / RUN).is_file() and not (maps / DESCRIPTION).is_file():
+    if described.frame is None and stored is None and of_run:
         raise WronglungError(
             f"{maps}: this run kept no geometry with its maps; say what they cover: frame=image, crop or pad"
         )
     files = MapFiles(maps, described.nifti_axes)
     _check_sizes(files, index, described.grid)
-    return PrecomputedMaps(PairTable(maps, index), files, described, _digest(files, index), stored)
+    name = described.name if of_run and name is None else f"{described.name} + {described.method}"
+    return PrecomputedMaps(PairTable(maps, index), files, described, name, _digest(files, index), stored)
 
 
 def _described(maps: Path, given: Mapping[str, Any]) -> Description:
@@ -202,10 +205,10 @@ def _check_sizes(files: MapFiles, index: Mapping[Pair, IndexedMap], grid: int | 
 
 
 def _digest(files: MapFiles, index: Mapping[Pair, IndexedMap]) -> str:
-    sizes = {name: files.size(name) for name in {one.ref.file for one in index.values()}}
+    contents = {name: files.digest(name) for name in {one.ref.file for one in index.values()}}
     digest = hashlib.sha256()
     for pair, one in sorted(index.items()):
-        said = (*pair, one.ref.file, one.ref.key, one.local_similarity, one.global_similarity, sizes[one.ref.file])
+        said = (*pair, contents[one.ref.file], one.ref.key, one.local_similarity, one.global_similarity)
         digest.update(repr(said).encode(errors="surrogatepass") + b"\n")
     return digest.hexdigest()
 
@@ -218,13 +221,14 @@ class PrecomputedMaps:
         table: PairTable[IndexedMap],
         files: MapFiles,
         described: Description,
+        name: str,
         checkpoint: str,
         stored: Mapping[str, Geometry] | None = None,
     ) -> None:
         self._table, self._files, self._described, self._stored = table, files, described, stored
         words = "as the run stored it" if stored is not None else described.frame_in_words
         self.card = ModelCard(
-            name=described.name,
+            name=name,
             saliency_method=described.method,
             map_kind=described.map_kind,
             signed=described.signed,
@@ -235,7 +239,7 @@ class PrecomputedMaps:
             checkpoint=checkpoint,
             preprocessing="; ".join(one for one in (described.preprocessing, f"maps cover: {words}") if one),
             pretraining_sources=described.pretraining_sources,
-            settings={"precomputed": True, "grid": described.grid},
+            settings={"method": described.method, "precomputed": True, "grid": described.grid},
         )
 
     def prepare(self, dataset: Dataset) -> None:

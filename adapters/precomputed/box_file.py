@@ -26,6 +26,7 @@ from ...benchmark.instances import Dataset
 from ...benchmark.protocol import Alignment, LoadedImage, ModelCard
 from ..functions import FRAME
 from ..saliency.boxes import raster_max
+from .map_files import MAX_SIDE
 from .pair_table import Pair, PairTable, check_all_or_none, sentence_digest, similarities
 
 
@@ -66,15 +67,17 @@ def boxes(
 ) -> BoxFile:
     """The boxes in a ``.json`` or ``.jsonl`` file as an alignment model.
 
-    A map has ``grid`` × ``grid`` cells over the whole image, and each cell the largest score above ``threshold`` of the boxes that
-    touch it, else 0 (:func:`..saliency.boxes.raster_max`). ``name`` and ``method`` (where the boxes come from) go into the card, and the
-    SHA-256 of the file as its ``checkpoint``.
+    A map has ``grid`` × ``grid`` cells (at most 4096 a side) over the whole image, and each cell the largest score above ``threshold`` of the boxes that
+    touch it, else 0 (:func:`..saliency.boxes.raster_max`). ``name`` and ``method`` (where the boxes come from) are the name on the
+    leaderboard together; the card's ``checkpoint`` is the SHA-256 of the file.
 
-    Raises :class:`WronglungError`, with file and line or record, for what cannot be read, an unknown key, a box that is not
+    Raises :class:`WronglungError`, with file and line or record, for another kind of file, what cannot be read, an unknown key, a box that is not
     [x1, y1, x2, y2], scores that do not fit, a pair that is there twice, and similarities given for some pairs only.
     """
-    if grid < 1:
-        raise WronglungError(f"grid={grid}: must be at least 1")
+    if not 1 <= grid <= MAX_SIDE:
+        raise WronglungError(f"grid={grid}: must be from 1 to {MAX_SIDE}")
+    if file.suffix not in (".json", ".jsonl"):
+        raise WronglungError(f"{file}: must be called .json (a list of records) or .jsonl (a record a line)")
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -95,7 +98,7 @@ def boxes(
         check_all_or_none({where: getattr(one, what) for where, one in places.items()}, what, file)
     scored = any(one.scores is not None for one in table.values())
     card = ModelCard(
-        name=name,
+        name=f"{name} + {method}",
         saliency_method=f"{method}, largest score above {threshold:g} on each cell"
         if scored
         else f"{method}, their union",
@@ -105,7 +108,7 @@ def boxes(
         checkpoint=hashlib.sha256(content).hexdigest(),
         preprocessing="; ".join(one for one in (preprocessing, "maps cover: whole image") if one),
         pretraining_sources=pretraining_sources,
-        settings={"threshold": threshold, "grid": grid},
+        settings={"method": method, "threshold": threshold, "grid": grid},
     )
     return BoxFile(PairTable(file, table), card, threshold, grid)
 
@@ -113,20 +116,30 @@ def boxes(
 def _records(file: Path, content: bytes) -> Iterator[tuple[str, Any]]:
     try:
         text = content.decode("utf-8-sig")
-        if file.suffix == ".jsonl":
-            for number, line in enumerate(text.split("\n"), start=1):
-                if line.strip():
-                    yield f"line {number}", json.loads(line)
-            return
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WronglungError(
-            f"{file}: cannot be read as {'JSON lines' if file.suffix == '.jsonl' else 'JSON'} ({error})"
-        ) from error
+    except UnicodeDecodeError as error:
+        raise WronglungError(f"{file}: is not UTF-8 ({error})") from error
+    if file.suffix == ".jsonl":
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield f"line {number}", _parsed(line, file, number)
+        return
+    values = _parsed(text, file)
     if not isinstance(values, list):
         raise WronglungError(f"{file}: is not a list of records")
     for number, value in enumerate(values):
         yield f"record {number}", value
+
+
+def _parsed(text: str, file: Path, line: int | None = None) -> Any:
+    """The value of a file, or of one line of it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if line is None:
+            raise WronglungError(f"{file}: cannot be read as JSON ({error})") from error
+        # The decoder counts lines from the text that it was given.
+        reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise WronglungError(f"{file}: line {line}: cannot be read as JSON ({reason})") from error
 
 
 class BoxFile:

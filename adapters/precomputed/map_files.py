@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ NiftiAxes = Literal[
 column]."""
 
 SUFFIXES = (".npy", ".safetensors", ".png", ".nii", ".nii.gz")
-MAX_CELLS = 1 << 28
+MAX_SIDE = 4096
+"""Cells of a map, or pixels of its frame, that may be asked for along a side."""
+MAX_CELLS = MAX_SIDE**2
 """Larger maps are refused before they are read: a small compressed file may claim any size."""
 
 Shape = tuple[int, ...]
@@ -81,9 +84,10 @@ class MapFiles:
             raise WronglungError(f"{self._name(ref)}: holds NaN, infinity or a number beyond float32")
         return torch.from_numpy(values)
 
-    def size(self, file: str) -> int:
-        """The size of a file in bytes; raises as :meth:`shape` does."""
-        return self._path(MapRef(file, "", file)).stat().st_size
+    def digest(self, file: str) -> str:
+        """The SHA-256 of a file's bytes, in hexadecimal; raises as :meth:`shape` does."""
+        with self._path(MapRef(file, "", file)).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def _checked(self, ref: MapRef) -> _Stored:
         path = self._path(ref)

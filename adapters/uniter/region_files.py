@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from ..files.state_dicts import file_digest
 _ARRAYS = ("features", "boxes", "norm_bb")
 _BEYOND = 1.0
 """How many pixels a box may reach beyond its image, for rounding."""
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 _Arrays = Mapping[str, npt.NDArray[np.generic]]
 
@@ -109,10 +112,25 @@ class RegionFiles:
     def _from_folder(self, image_id: str) -> _Arrays:
         path = self._source / f"{image_id}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in _ARRAYS if name in file}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with zipfile.ZipFile(path) as archive:
+                held = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
+                return {name: _array(archive, held[name]) for name in _ARRAYS if name in held}
+        except Exception as error:  # each way of packing has its own
             raise WronglungError(f"{path}: cannot be read as npz ({error})") from error
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[np.generic]:
+    """An array of an npz file. Raises ``ValueError`` where its header claims more than there is, before making room."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADERS:
+            raise ValueError(f"{member.filename} is of npy version {version}")
+        shape, _, dtype = _HEADERS[version](stream)
+        if stream.tell() + math.prod(shape) * dtype.itemsize > member.file_size:
+            raise ValueError(f"{member.filename} claims to be of shape {shape}, and is shorter")
+    with archive.open(member) as stream:
+        array: npt.NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
+        return array
 
 
 def _floats(arrays: _Arrays, name: str, columns_at_least: int) -> npt.NDArray[np.float32]:

@@ -41,6 +41,8 @@ FINEST = 32
 """Cells a side that are looked at; a finer map is averaged down."""
 REACH = 0.25
 """The longest shift that is tried, as a share of the frame."""
+SHIFTED = 0.6
+"""Correlation that a shift must come to before it is believed: among so many shifts, one suits a map that changes at random."""
 LEEWAY = 1.0
 """Cells of shift that are forgiven."""
 
@@ -80,7 +82,7 @@ def geometry(subject: Subject) -> Verdict:
         return not_shown(f"the map does not change where the patch lies, nor elsewhere in step with it: {seen_as}")
     if rivals[best] > stated + MARGIN and rivals[best] >= shifted - MARGIN:
         return failed(f"{seen_as}, {best} with {rivals[best]:.2f}")
-    if shifted > stated + MARGIN and cells > LEEWAY:
+    if shifted > max(stated + MARGIN, SHIFTED) and cells > LEEWAY:
         where = f"{shift_x:+.2f} of the frame's width and {shift_y:+.2f} of its height"
         return failed(f"{seen_as}, but {shifted:.2f} when maps are shifted by {where}")
     if stated < LEAST:
