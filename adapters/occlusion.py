@@ -127,22 +127,23 @@ def load(
 ) -> DualOcclusion | PairedOcclusion:
     """Occlusion maps of the model that is called ``model`` (a name, NAME:VALUE, or ``path/to/file.py:Class``).
 
-    ``arguments`` are that model's own: on a command line a JSON object, ``arguments={"checkpoint": "PATH"}``. The other
-    arguments are those of :func:`occlusion`. Raises :class:`WronglungError` for an unknown model or argument, and otherwise as
+    ``arguments`` are that model's own: on a command line a JSON object, ``arguments={"checkpoint": "PATH"}``. A window of
+    ``window`` / ``cells`` of the image's sides moves over it by 1 / ``cells``: with the defaults 169 places, each of which is an
+    encoding of the image. It is filled with the image's mean grey, or with the image out of focus (``fill=blur``). The map is
+    the fall of the global similarity, mean over the windows that cover a place; it is signed, and becomes mass by a softmax with
+    temperature ``tau``. Raises :class:`WronglungError` for an unknown model or argument, and otherwise as
     :func:`occlusion` does.
     """
     base, short = MODELS.split(model)
     factory = MODELS.get(base)
     parameters, placed = named_parameters(factory, _NAMED), {"device": device, "dtype": dtype}
     own = [one for one in parameters if one not in placed]
-    shortened = {} if short is None else dict(zip(own, [short], strict=False))
+    shortened = {MODELS.first_argument(base, own): short} if own and short is not None else {}
     values = check_arguments(factory, {**shortened, **(arguments or {})}, own, f"model 'occlusion': {model!r}")
     inner = factory(**values, **{key: value for key, value in placed.items() if key in parameters})
     check_model(inner)
-    preset = MODELS.builtin().get(base)
-    if preset is not None and preset.version is not None:
-        settings = {"preset": f"{base} {preset.version}", **inner.card.settings}
-        inner.card = inner.card.model_copy(update={"settings": settings})
+    if preset := MODELS.preset(base, values):
+        inner.card = inner.card.model_copy(update={"settings": {**preset, **inner.card.settings}})
     return occlusion(inner, cells=cells, window=window, fill=fill, tau=tau)
 
 

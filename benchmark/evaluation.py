@@ -52,12 +52,10 @@ def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arg
     named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     parameters = named_parameters(factory, named)
     own = [one for one in parameters if one not in ("device", "dtype")]
-    entry = MODELS.builtin().get(base)
     if short is not None:
         if not own:
             raise WronglungError(f"model {base!r}: takes no arguments; leave {':' + short!r} out")
-        first = next((one for one in (entry.asks if entry else ()) if one in own), own[0])
-        arguments = {first: short, **arguments}
+        arguments = {MODELS.first_argument(base, own): short, **arguments}
     values = check_arguments(factory, arguments, own, f"model {name!r}")
     if "device" in parameters:
         values["device"] = resolve_device(device)
@@ -70,10 +68,8 @@ def load_model(name: str, /, *, device: str = "auto", dtype: str = "auto", **arg
     except (Exception, SystemExit) as error:
         raise WronglungError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     check_model(model)
-    if entry is not None and entry.version is not None:
-        changed = [key for key, value in entry.preset.items() if values[key] != value]
-        said = f"{base} {entry.version}{', but for ' + ', '.join(changed) if changed else ''}"
-        model.card = model.card.model_copy(update={"settings": {"preset": said, **model.card.settings}})
+    if preset := MODELS.preset(base, values):
+        model.card = model.card.model_copy(update={"settings": {**preset, **model.card.settings}})
     return model
 
 

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -121,6 +121,19 @@ class Registry:
         if colon and not base.endswith(".py") and (base in self.builtin() or base in self._plugins()):
             return base, short
         return name, None
+
+    def first_argument(self, name: str, own: Sequence[str]) -> str:
+        """Which of its ``own`` arguments the VALUE of "NAME:VALUE" is: the first that it cannot do without."""
+        entry = self.builtin().get(name)
+        return next((one for one in (entry.asks if entry else ()) if one in own), own[0])
+
+    def preset(self, name: str, values: Mapping[str, Any]) -> dict[str, str]:
+        """For a card: under "preset" a preset's name and version, and which of the arguments that it pins are others."""
+        entry = self.builtin().get(name)
+        if entry is None or entry.version is None:
+            return {}
+        changed = [key for key, value in entry.preset.items() if values[key] != value]
+        return {"preset": f"{name} {entry.version}{', but for ' + ', '.join(changed) if changed else ''}"}
 
     def _plugins(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}

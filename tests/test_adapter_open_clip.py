@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import safetensors.torch
 import torch
 from PIL import Image
 from recipes import draw, golden_arrays, golden_manifest, recipe_state
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch.nn import functional
 
 from wronglung.adapters.dual import DualModel
 from wronglung.adapters.open_clip.adapter import load
+from wronglung.adapters.open_clip.build import build_tokenizer
 from wronglung.adapters.saliency.cosine import LocalSimilarity
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.datasets import load_dataset
@@ -558,3 +562,20 @@ class TestInTheBenchmark:
     def test_runs_on_films(self, folder: Path, covid_lungs: Path) -> None:
         results = evaluate(load(str(folder)), load_dataset("covid-lungs", covid_lungs), "smoke", limit=8)
         assert np.isfinite(results.instances["auroc"]).any()
+
+
+def test_no_code_of_a_tokenizers_folder_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where a user would say yes."""
+    marker = tmp_path / "marker"
+    (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Tokens: ...\n")
+    Tokenizer(WordLevel({"lung": 0}, unk_token="lung")).save(str(tmp_path / "tokenizer.json"))
+    auto_map = {"tokenizer_class": "Tokens", "auto_map": {"AutoTokenizer": ["evil.Tokens", "evil.Tokens"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(auto_map))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    config = {"text_cfg": {"context_length": 8}}
+    with suppress(WronglungError):
+        build_tokenizer(config, tmp_path, 6, "model x")
+    assert not marker.exists()
+    assert "run the custom code" not in capfd.readouterr().out

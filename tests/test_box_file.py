@@ -157,3 +157,20 @@ def test_the_true_boxes_are_found_by_a_suite(sketch: Dataset, tmp_path: Path) ->
     own = instances[instances["task"] == "original"]
     assert float(own["auroc"].min()) > 0.98
     assert np.isfinite(own["average_precision"]).all()
+
+
+class TestUnits:
+    def test_scores_below_zero_are_refused(self, tmp_path: Path) -> None:
+        row = {"image_id": "a", "sentence": "b", "boxes": [[10, 10, 50, 50]], "scores": [-1.0]}
+        (tmp_path / "boxes.json").write_text(json.dumps([row]))
+        with pytest.raises(
+            WronglungError, match="record 0: has scores below 0, which would not show; give probabilities"
+        ):
+            boxes(tmp_path / "boxes.json")
+        assert boxes(tmp_path / "boxes.json", threshold=-2.0).card.signed
+
+    def test_shares_of_the_image_are_refused(self, tmp_path: Path) -> None:
+        row = {"image_id": "a", "sentence": "b", "boxes": [[0.1, 0.1, 0.5, 0.5]]}
+        (tmp_path / "boxes.json").write_text(json.dumps([row]))
+        with pytest.raises(WronglungError, match="boxes are in pixels of the image, not in shares of it"):
+            boxes(tmp_path / "boxes.json")

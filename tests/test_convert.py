@@ -119,11 +119,20 @@ def test_every_dtype_that_is_read_is_written(dtype: torch.dtype, tmp_path: Path)
     assert written.tolist() == tensor.tolist()
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
 def test_what_is_no_plain_tensor_is_refused_by_name_and_nothing_is_written(tmp_path: Path) -> None:
     for tensor in (torch.zeros(2, dtype=torch.complex128), torch.eye(2).to_sparse(), torch.zeros(2, device="meta")):
         torch.save({"state_dict": {"a": torch.ones(1), "b": tensor}}, tmp_path / "model.ckpt")
         with pytest.raises(WronglungError, match=r"model\.ckpt: 'b' is a tensor of a kind that is not read"):
             convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "\ud800"])
+def test_names_that_safetensors_cannot_hold_are_refused(name: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.ones(1), name: torch.ones(1)}}, tmp_path / "model.ckpt")
+    with pytest.raises(WronglungError, match=r"model\.ckpt: '(__metadata__|\\ud800)' cannot be the name of a tensor"):
+        convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
 
 

@@ -8,13 +8,27 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
+
+from wronglung import Geometry
+from wronglung.adapters.preprocessing.pixels import clip
 
 ROOT = Path(__file__).parent.parent
 PLUGGING_IN = (ROOT / "docs" / "plugging-in.md").read_text(encoding="utf-8")
-ADAPTER, TEST = re.findall(r"```python\n(.*?)```", PLUGGING_IN, re.DOTALL)
+ADAPTER, CROP, TEST = re.findall(r"```python\n(.*?)```", PLUGGING_IN, re.DOTALL)
 EXAMPLE = ROOT / "examples" / "plugin"
+
+
+@pytest.mark.parametrize("size", [(300, 200), (257, 640), (224, 224), (225, 1001)])
+def test_the_crop_is_that_of_clip(size: tuple[int, int]) -> None:
+    known: dict[str, Any] = {"Geometry": Geometry}
+    exec(CROP, known)  # noqa: S102 (ours, from the page)
+    shown, (_, exact) = known["crop_geometry"](*size), clip(224)(Image.new("L", size))
+    assert (shown.offset_x, shown.offset_y) == pytest.approx((exact.offset_x, exact.offset_y), abs=1)
+    assert (shown.scale_x, shown.scale_y) == pytest.approx((exact.scale_x, exact.scale_y), rel=0.005)
 
 
 PYTEST = ("-m", "pytest", "-q", "-p", "wronglung.benchmark.pytest_plugin")

@@ -170,3 +170,23 @@ class TestPresetsAndShorthand:
         vars(sys.modules["made_up_catalogue"])["load"] = uniform
         with pytest.raises(WronglungError, match=r"model 'family': takes no arguments; leave ':B-16' out"):
             evaluation.load_model("family:B-16")
+
+    def test_a_preset_says_its_version_and_what_was_changed(self, registry: Registry) -> None:
+        known = vars(sys.modules["made_up_catalogue"])["CATALOGUE"]
+        known["pinned"] = known["preset"]._replace(version="2.1")
+        assert registry.preset("pinned", {"model": "B-16", "tau": 0.5}) == {"preset": "pinned 2.1"}
+        assert registry.preset("pinned", {"model": "B-16", "tau": 1.0}) == {"preset": "pinned 2.1, but for tau"}
+        assert registry.preset("family", {}) == {}
+
+    def test_a_short_value_is_the_argument_that_is_asked_for(self, registry: Registry) -> None:
+        assert registry.first_argument("family", ["model", "weights"]) == "weights"
+        assert registry.first_argument("preset", ["model", "weights"]) == "model"
+
+    def test_a_file_without_a_name_in_it(self) -> None:
+        with pytest.raises(WronglungError, match=r"name the class or function in the file, some\.py:NAME"):
+            MODELS.get("some.py")
+
+    def test_a_file_imports_what_lies_beside_it(self, tmp_path: Path) -> None:
+        (tmp_path / "a_neighbour_of_ours.py").write_text("VALUE = 3")
+        (tmp_path / "mine.py").write_text("from a_neighbour_of_ours import VALUE")
+        assert MODELS.get(f"{tmp_path / 'mine.py'}:VALUE") == 3

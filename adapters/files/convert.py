@@ -48,6 +48,9 @@ def convert(source: Path, out: Path, *, strip: str = "", overwrite: bool = False
     kept = {key.removeprefix(strip): tensor for key, tensor in weights.items() if key.startswith(strip)}
     if not kept:
         raise WronglungError(f"{source}: no tensor's name begins with {strip!r}; the first is {next(iter(weights))!r}")
+    for key in kept:
+        if key == "__metadata__" or any("\ud800" <= character <= "\udfff" for character in key):
+            raise WronglungError(f"{source}: {key!r} cannot be the name of a tensor in a safetensors file")
     values, left_out = _beside(source)
     left_out += [{"at": key, "what": "tensor"} for key in weights if not key.startswith(strip)]
     out.parent.mkdir(parents=True, exist_ok=True)

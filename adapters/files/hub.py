@@ -100,7 +100,9 @@ def _fetch(source: str, name: str, revision: str | None) -> Path | None:
             "`hf auth login`"
         ) from None
     except RepositoryNotFoundError:
-        raise _NotFetchedError("is no repository on the hub (or a private one; then log in with `hf auth login`)") from None
+        raise _NotFetchedError(
+            "is no repository on the hub (or a private one; then log in with `hf auth login`)"
+        ) from None
     except OSError as error:
         raise _NotFetchedError(f"{name} cannot be fetched ({_first_line(error)})") from error
 

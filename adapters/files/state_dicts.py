@@ -142,7 +142,13 @@ def _from_inert(path: Path) -> Weights:
     try:
         with closing(InertFile(path)) as file:
             stored = _state_dict(file.content, StoredTensor, path)
-            return {key: file.load_tensor(tensor) for key, tensor in stored.items()}
+            weights: Weights = {}
+            for key, tensor in stored.items():
+                try:
+                    weights[key] = file.load_tensor(tensor)
+                except ValueError as error:
+                    raise ValueError(f"{key!r}: {error}") from error
+            return weights
     except ValueError as error:
         raise WronglungError(f"checkpoint {path}: is damaged or no torch file ({error})") from error
 

@@ -35,7 +35,7 @@ def read_weights(path: Path) -> Weights:
     Up to and including the last "gloria." of a name is dropped, as the released loaders do. Reads and raises as
     :func:`..files.state_dicts.read_state_dict`.
     """
-    if not path.is_file():
+    if not path.exists():
         raise WronglungError(f"checkpoint {path}: no such file; give a GLoRIA checkpoint with checkpoint=PATH")
     weights: Weights = {}
     for key, tensor in read_state_dict(path).items():

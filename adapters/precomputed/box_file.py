@@ -89,11 +89,18 @@ def boxes(
             record = Boxes.model_validate(value)
         except ValidationError as error:
             raise WronglungError(f"{file}: {where}: {explain(error, 'record')}") from error
+        if min(record.scores or [0.0]) < 0 <= threshold:
+            raise WronglungError(
+                f"{file}: {where}: has scores below 0, which would not show; give probabilities (the sigmoid of logits)"
+            )
         if record.pair in table:
             raise WronglungError(f"{file}: {where}: image {record.image_id!r} and its sentence are there before")
         table[record.pair] = places[where] = record
     if not table:
         raise WronglungError(f"{file}: holds no boxes of any pair")
+    corners = [corner for one in table.values() for box in one.boxes for corner in box]
+    if corners and max(corners) <= 1:
+        raise WronglungError(f"{file}: no box reaches beyond 1; boxes are in pixels of the image, not in shares of it")
     for what in ("local_similarity", "global_similarity"):
         check_all_or_none({where: getattr(one, what) for where, one in places.items()}, what, file)
     scored = any(one.scores is not None for one in table.values())
