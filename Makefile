@@ -3,6 +3,8 @@ PYTHON ?= python3
 # Which torch to install, for example `make test TORCH="torch==2.13.0"`. Whatever is in .venv already is kept.
 TORCH ?= torch>=2.6
 VENV ?= .venv
+# Processes that share the tests, a file at a time.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 MASKING_TESTS := tests/test_entities.py tests/test_masking.py tests/test_radiology_concepts.py
 SHIPPED := retrained abnormal masking random-sentences no-attention word-masking
@@ -14,7 +16,7 @@ demo: $(VENV)/.demo
 	$(BIN)/wronglung demo --out runs/demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 # scispaCy wants an older numpy than the rest, and Python before 3.13; so it has an environment of its own.
 test-masking: $(VENV)-masking/.ready

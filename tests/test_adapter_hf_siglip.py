@@ -258,6 +258,7 @@ class TestRefusals:
         def refuse(*_: Any, **__: Any) -> str:
             raise GatedRepoError("gated", response=Mock())
 
+        monkeypatch.setattr("wronglung.adapters.files.hub._in_reach", lambda: True)
         monkeypatch.setattr("wronglung.adapters.files.hub.hf_hub_download", refuse)
         with pytest.raises(
             WronglungError, match="weights=nobody/gated: access is granted on request: accept the terms"

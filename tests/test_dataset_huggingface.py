@@ -319,9 +319,9 @@ def test_an_id_of_two_sentences_is_an_error(write: Write) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image": None}, "image: Field required"),
-        ({"box_format": None}, "box_format: Field required"),
-        ({"box_units": None}, "box_units: Field required"),
+        ({"image": None}, "image: is missing"),
+        ({"box_format": None}, "box_format: is missing"),
+        ({"box_units": None}, "box_units: is missing"),
         ({"box_format": "yolo"}, "box_format: Input should be 'xyxy', 'xywh' or 'cxcywh'"),
         ({"colour": "red"}, "colour: unknown key"),
         ({"width": "w"}, "width and height go together"),

@@ -485,7 +485,7 @@ def test_an_interpolation_that_the_backend_has_not_is_refused(step: Step) -> Non
         (processor("CLIP", size="224"), "size: 224 is not understood"),
         (processor("CLIP", crop_size={"shortest_edge": 9}), "crop_size"),
         (processor("CLIP", resample=6), "resample: Input should be less than 6"),
-        (processor("CLIP", image_std=[0.1, 0.2]), "image_std.2: Field required"),
+        (processor("CLIP", image_std=[0.1, 0.2]), "image_std.2: is missing"),
         (processor("CLIP", image_std=[0.1, 0.2, 0.0]), "image_std.2: Input should be greater than 0"),
         (processor("CLIP", image_mean=[0.1, 0.2, float("nan")]), "image_mean.2: Input should be a finite number"),
         (processor("CLIP", do_pad=True), "do_pad is true"),
