@@ -147,8 +147,8 @@ class TestEconomy:
         assert model.pairs == pairs == len(ranked) == results.run.manifest.aligned_pairs
         assert pairs < len(results.instances)
 
-    def test_a_batch_may_hold_more_images_than_a_chunk(self, sketch_file: Path) -> None:
-        dataset = load_dataset("jsonl", write_sketch(sketch_file.parent / "more", patients=40))
+    def test_a_batch_may_hold_more_images_than_a_chunk(self, tmp_path: Path) -> None:
+        dataset = load_dataset("jsonl", write_sketch(tmp_path, patients=40))
         model = FakeDual()
         evaluate(model, dataset, "smoke", batch_size=30)
         assert model.largest_batch == 30
