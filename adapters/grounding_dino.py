@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 from tokenizers import Tokenizer
 from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
-from transformers.utils import logging as transformers_logging
 
-from ..benchmark.errors import WronglungError, explain
+from ..benchmark.errors import WronglungError, explain, first_line
 from ..benchmark.protocol import Alignment, Geometry, LoadedImage, ModelCard
 from .encoding import at_least_float32, full_precision
 from .files.state_dicts import file_digest, read_state_dict
@@ -25,6 +23,7 @@ from .files.transformers_format import (
     find,
     read_json,
     read_tokenizer,
+    silent,
 )
 from .preprocessing.canvas import Canvas
 from .preprocessing.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -225,7 +224,7 @@ def build(published: Published) -> GroundingDinoForObjectDetection:
     }
     make: Any = GroundingDinoForObjectDetection.from_pretrained
     try:
-        with _quiet():
+        with silent():
             detector, report = make(
                 None,
                 config=GroundingDinoConfig.from_dict(dict(published.config)),
@@ -235,9 +234,8 @@ def build(published: Published) -> GroundingDinoForObjectDetection:
                 ignore_mismatched_sizes=True,  # reported below, with the file's name
             )
     except Exception as error:  # configurations are checked in many places, each with its own exceptions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WronglungError(
-            f"{published.folder / CONFIG}: makes no GroundingDinoForObjectDetection ({reason})"
+            f"{published.folder / CONFIG}: makes no GroundingDinoForObjectDetection ({first_line(error)})"
         ) from error
     for problem, keys in (("has no", report["missing_keys"]), ("has an unknown", report["unexpected_keys"])):
         if keys:
@@ -248,18 +246,3 @@ def build(published: Published) -> GroundingDinoForObjectDetection:
         raise WronglungError(f"checkpoint {path}: {key!r} has shape {tuple(given)}, {what} needs {tuple(needed)}")
     model: GroundingDinoForObjectDetection = detector.float()
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar and no report: what is wrong is raised."""
-    logging: Any = transformers_logging
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

@@ -26,3 +26,8 @@ def explain(error: ValidationError, whole: str = "") -> str:
         message = _PLAIN.get(one["type"]) or one["msg"].removeprefix("Value error, ")
         parts.append(f"{key}: {message}" if key else message)
     return "; ".join(parts)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ from urllib.request import getproxies
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from ...benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError, first_line
 
 
 def model_folder(
@@ -80,7 +80,7 @@ def _first(source: str, names: tuple[str, ...], revision: str | None) -> Path | 
                 return Path(known)
         return next((path for name in names if (path := _fetch(source, name, revision)) is not None), None)
     except ValueError as error:
-        raise _NotFetchedError(f"is no folder, and no name of a repository ({_first_line(error)})") from error
+        raise _NotFetchedError(f"is no folder, and no name of a repository ({first_line(error)})") from error
 
 
 def _fetch(source: str, name: str, revision: str | None) -> Path | None:
@@ -104,7 +104,7 @@ def _fetch(source: str, name: str, revision: str | None) -> Path | None:
             "is no repository on the hub (or a private one; then log in with `hf auth login`)"
         ) from None
     except OSError as error:
-        raise _NotFetchedError(f"{name} cannot be fetched ({_first_line(error)})") from error
+        raise _NotFetchedError(f"{name} cannot be fetched ({first_line(error)})") from error
 
 
 @cache
@@ -119,10 +119,6 @@ def _in_reach() -> bool:
     except OSError:
         return False
     return True
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _listed(required: Sequence[str | tuple[str, ...]]) -> str:

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ...benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError, first_line
 from .inert_pickle import DTYPES, Inert, InertFile, InertTensor, StoredTensor
 
 Weights = dict[str, torch.Tensor]
@@ -134,7 +134,7 @@ def _from_zip(path: Path) -> Weights:
                 f"checkpoint {path}: is a TorchScript archive, which holds code; use the same weights as a state dict or "
                 "safetensors"
             ) from error
-        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({_first_line(error)})") from error
+        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({first_line(error)})") from error
     return _state_dict(content, torch.Tensor, path)
 
 
@@ -184,7 +184,3 @@ def _state_dict(content: Any, kind: type, path: Path) -> dict[str, Any]:
             if value.numel() * value.itemsize > value.untyped_storage().nbytes():
                 raise WronglungError(f"checkpoint {path}: {key!r} has more numbers than the file holds for it")
     return entries
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

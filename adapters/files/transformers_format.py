@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
-from ...benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError, first_line
 from ..preprocessing.canvas import Canvas
 from ..preprocessing.pixels import CentreCrop, Pipeline, Shortest, Squash, Step, from_processor
 from .hub import model_folder
@@ -122,8 +124,9 @@ def build(published: Published, model_class: type[_Model]) -> _Model:
         config = configuration.from_dict(dict(published.config))
         model: _Model = make(config, attn_implementation="eager").float()
     except Exception as error:  # configurations are checked in many places, each with its own exceptions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WronglungError(f"{published.folder / CONFIG}: makes no {model_class.__name__} ({reason})") from error
+        raise WronglungError(
+            f"{published.folder / CONFIG}: makes no {model_class.__name__} ({first_line(error)})"
+        ) from error
     what = f"the {model_class.__name__} of {CONFIG}"
     load_strictly(model, read_state_dict(published.weights), published.weights, what, _IGNORED)
     return model
@@ -208,3 +211,18 @@ def _resized(pipeline: Pipeline, side: int) -> Pipeline:
         else:
             steps.append(step)
     return replace(pipeline, steps=tuple(steps))
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without transformers' progress and reports: what they would say is checked here."""
+    logging: Any = transformers_logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

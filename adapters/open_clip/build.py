@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig
 
-from ...benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError, first_line
 from ..files.state_dicts import load_strictly, read_state_dict
 
 Tokenizer = Callable[[Sequence[str]], torch.Tensor]
@@ -60,7 +60,7 @@ def build(
             torch.manual_seed(0)
             model: nn.Module = kind(**own)
     except Exception as error:  # a configuration can be wrong in many ways
-        raise WronglungError(f"{what}: open_clip cannot build its configuration ({_first_line(error)})") from error
+        raise WronglungError(f"{what}: open_clip cannot build its configuration ({first_line(error)})") from error
     return model.eval()
 
 
@@ -148,7 +148,7 @@ def build_tokenizer(config: Mapping[str, Any], folder: Path | None, vocabulary: 
             **options,
         )
     except Exception as error:  # damaged files surface as anything
-        raise WronglungError(f"{folder}: cannot be read as a tokenizer ({_first_line(error)})") from error
+        raise WronglungError(f"{folder}: cannot be read as a tokenizer ({first_line(error)})") from error
     if len(found.tokenizer) > vocabulary:
         raise WronglungError(
             f"{folder}: the tokenizer has {len(found.tokenizer)} ids, but the text tower of {what} knows {vocabulary}; "
@@ -170,9 +170,5 @@ def _check_text_class(folder: Path) -> None:
     except Exception as error:  # damaged files surface as anything
         raise WronglungError(
             f"{folder / 'config.json'}: is the configuration of no text tower that transformers has; code beside it is not "
-            f"run ({_first_line(error)})"
+            f"run ({first_line(error)})"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,8 +6,7 @@ Whatever does not fit is refused; nothing is left at random unseen.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import BertModel
-from transformers.utils import logging as transformers_logging
 
 from ....benchmark.errors import WronglungError
+from ...files.transformers_format import silent
 from ...networks.resnet import ResNetShape
 from ..checkpoint import read_weights
 from ..design import read_design
@@ -49,7 +48,7 @@ def load_bert(network: GloriaNetwork, bert: str) -> None:
     where, model = f"text.bert {bert!r}", network.text_encoder.model
     pretrained: Any = BertModel.from_pretrained
     try:
-        with _silent():
+        with silent():
             source, found = pretrained(
                 str(Path(bert).expanduser()) if Path(bert).expanduser().is_dir() else bert,
                 config=model.config,
@@ -118,18 +117,3 @@ def _fit(
     for key in weights.keys() - state.keys():
         raise WronglungError(f"{where}: {key!r} is unknown to {need}; it must be of the same design")
     module.load_state_dict(dict(weights), strict=False)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without transformers' progress and reports: what they would say is checked here."""
-    logging: Any = transformers_logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
