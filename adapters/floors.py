@@ -69,6 +69,7 @@ def spectral_residual(pixels: Image.Image, sigma: float) -> Map:
 def _card(name: str, method: str, **settings: float) -> ModelCard:
     return ModelCard(
         name=name,
+        role="floor",
         saliency_method=method,
         map_kind="distribution",
         preprocessing="whole image, squashed",

@@ -34,6 +34,7 @@ class RegionOracle(FunctionModel):
     def __init__(self, name: str, mirrored: bool) -> None:
         card = ModelCard(
             name=name,
+            role="floor" if mirrored else "ceiling",
             saliency_method="boxes of the named regions" + (", sides exchanged" if mirrored else ""),
             map_kind="distribution",
             preprocessing="whole image, squashed",

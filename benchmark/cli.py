@@ -380,7 +380,7 @@ def _timed(call: Any) -> tuple[Any, float]:
 
 def _notes(results: Results) -> None:
     """What a reader of the table should know about the data behind it."""
-    from .statistics import FEW_CLUSTERS
+    from .statistics.resampling import FEW_CLUSTERS
 
     dataset = results.run.dataset
     if dataset.limit is not None:

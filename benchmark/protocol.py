@@ -54,6 +54,9 @@ class ModelCard(BaseModel):
 
     name: str
     """The name on the leaderboard."""
+    role: Literal["model", "floor", "ceiling"] = "model"
+    """``floor``: knows too little to be right, and shows what a figure is worth that anybody gets; ``ceiling``: knows the
+    answer. Both stand beside the models of a table and are not ranked with them."""
     saliency_method: str
     """How the map is made, for example ``"word-region attention, mean over words"``; part of the model's identity."""
     map_kind: Literal["distribution", "score"]

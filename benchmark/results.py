@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..tasks.schema import SuiteSpec
-from .errors import WronglungError
+from .errors import WronglungError, first_line
 from .instances import Skipped
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class Manifest(BaseModel):
     seconds: dict[str, float]
     """Wall time by stage."""
     peak_memory_mb: float | None
+    warnings: list[str] = []
+    """What went wrong beside the evaluation and changed no figure, such as a tracker that failed."""
 
 
 class RunResults(BaseModel):
@@ -222,6 +224,40 @@ def load_run(path: Path) -> RunResults:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"])
         raise WronglungError(f"{file}: is not a run of wronglung: {key + ': ' if key else ''}{first['msg']}") from error
+
+
+def load_results(path: Path) -> Results:
+    """Read a run from its folder: the summary, and the rows of ``instances.parquet`` without the maps.
+
+    Raises :class:`WronglungError` as :func:`load_run` does, and for a missing or damaged table of instances.
+    """
+    run = load_run(path)
+    file = (path if path.is_dir() else path.parent) / INSTANCES
+    return Results(run, read_instances(file))
+
+
+def read_instances(file: Path) -> pd.DataFrame:
+    """The rows of a run's ``instances.parquet``: one per (instance, task).
+
+    Raises :class:`WronglungError` for a file that is missing, is not parquet, or lacks a column that every run writes.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        frame: pd.DataFrame = parquet.read_table(file).to_pandas()
+    except FileNotFoundError as error:
+        raise WronglungError(f"{file}: is missing; the values of single instances are read from it") from error
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise WronglungError(f"{file}: cannot be read as parquet ({first_line(error)})") from error
+    for column in ("instance_id", "cluster", "task", "changed"):
+        if column not in frame:
+            raise WronglungError(f"{file}: has no column {column!r}; it is not of a run of wronglung")
+    for column in ("instance_id", "cluster", "task"):
+        if not pd.api.types.is_string_dtype(frame[column]) or frame[column].isna().any():
+            raise WronglungError(f"{file}: column {column!r} must hold text in every row")
+    return frame
 
 
 def claim_folder(folder: Path, overwrite: bool) -> None:

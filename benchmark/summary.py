@@ -9,17 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..tasks.schema import SuiteSpec, TaskSpec
-from .metrics.catalogue import find_metric
+from .metrics.catalogue import ONLY_FOR, find_metric
 from .metrics.correlation import pearson_pairs
 from .results import Correlation, Score
-from .statistics import cluster_intervals
-
-ONLY_FOR = {
-    "random_attention_kl": "random_sentences",
-    "selection_accuracy_local": "random_sentences",
-    "selection_accuracy_global": "random_sentences",
-}
-"""Metrics that compare two sentences belong to the task that brings the second one."""
+from .statistics.resampling import cluster_intervals
 
 
 def scores(

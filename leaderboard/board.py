@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,6 +13,7 @@ from ..benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from ..benchmark.errors import WronglungError
 from ..benchmark.metrics.catalogue import METRICS
 from ..benchmark.results import RESULTS, RunResults
+from .comparability import identity, task_definitions
 
 PUBLISHED_DATASET = "Chest ImaGenome gold"
 PUBLISHED_NAMES = {
@@ -129,12 +129,8 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 
 def _comparable(run: RunResults) -> tuple[str, ...]:
-    """What must be equal: the data that was evaluated, what was asked of it, and the random draws."""
-    major = str(run.suite["version"]).partition(".")[0]
-    asked = json.dumps([run.suite[key] for key in ("protocol", "tasks", "subsets")], sort_keys=True)
-    dataset = run.dataset
-    data = (dataset.fingerprint, str(dataset.images_fingerprint), str(dataset.limit), str(dataset.n_instances))
-    return (*data, run.suite["name"], major, asked, str(run.manifest.seed))
+    """What must be equal for runs of one section."""
+    return (*identity(run).values(), *task_definitions(run).values())
 
 
 def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:

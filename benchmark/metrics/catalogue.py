@@ -128,6 +128,13 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+ONLY_FOR = {
+    "random_attention_kl": "random_sentences",
+    "selection_accuracy_local": "random_sentences",
+    "selection_accuracy_global": "random_sentences",
+}
+"""Metrics that compare two sentences belong to the task that brings the second one, and have no delta."""
+
 ENTRIES = {name: Entry(f"{__name__}:{name}", metric.summary) for name, metric in METRICS.items()}
 """The same for the registry, to which the metrics are attributes of this module."""
 

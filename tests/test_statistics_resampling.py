@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wronglung.benchmark.statistics import MIN_CLUSTERS, cluster_intervals
+from wronglung.benchmark.statistics.resampling import MIN_CLUSTERS, cluster_intervals
 
 
 def test_equals_a_plain_bootstrap_of_whole_clusters() -> None:

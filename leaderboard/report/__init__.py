@@ -1,0 +1,1 @@
+"""The report: runs as one folder of static pages that opens from disk."""
