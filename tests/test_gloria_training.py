@@ -507,11 +507,11 @@ class TestResume:
              *(word for change in (*TINY, "epochs=5000", "patience=5000", "workers=1") for word in ("--set", change))],
             env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while not (tmp_path / "run/log.csv").exists() and victim.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         victim.send_signal(signal.SIGINT)
-        _, said = victim.communicate(timeout=60)
+        _, said = victim.communicate(timeout=120)
         assert (victim.returncode, said) == (130, "wronglung: interrupted\n")
 
     def test_refuses_another_configuration_or_other_data(self, data: Dataset, tmp_path: Path) -> None:
