@@ -32,9 +32,13 @@ from .cli_options import (
     pairs,
     shows_progress,
 )  # fmt: skip
+from .compare_cli import compare
 from .data_cli import data_app
 from .errors import WronglungError
-from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Listed
+from .leaderboard_cli import leaderboard
+from .paper_cli import paper
+from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, TRACKERS, Listed
+from .report_cli import report
 
 if TYPE_CHECKING:
     from .check import Check
@@ -51,8 +55,9 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-Kind = Literal["models", "variants", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics"]
-Format = Literal["markdown", "latex", "csv"]
+Kind = Literal[
+    "models", "variants", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics", "trackers"
+]  # fmt: skip
 
 
 @app.command()
@@ -81,6 +86,16 @@ def run(
         ),
     ] = None,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the maps in maps.safetensors.")] = False,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tracker", metavar="NAME[:VALUE]", help="Log to this one of `wronglung list trackers`, too; repeatable."
+        ),
+    ] = None,
+    tracker_arg: Annotated[
+        list[str] | None,
+        typer.Option("--tracker-arg", metavar="NAME.KEY=VALUE", help="An argument of a tracker; repeatable."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -88,17 +103,19 @@ def run(
     """Evaluate one model on one dataset under one suite."""
     from ..tasks.schema import load_suite
     from .results import claim_folder
+    from .trackers.loading import load_trackers
 
     batch = _batch_size(batch_size)
     arguments, data_arguments = pairs(model_arg), pairs(data_arg, "--data-arg")
     # What is cheap to refuse is refused before anything is loaded.
     claim_folder(out, overwrite)
     chosen = load_suite(suite)
+    told = load_trackers(tracker or [], tracker_arg or [])
     data, seconds = _timed(lambda: load(dataset, data_root, split, data_arguments))
     results = _evaluate(
         model, arguments, data, chosen, device, dtype,
         seed=seed, limit=limit, batch_size=batch, save_maps=save_maps, progress=shows_progress(quiet),
-        workers=workers, decode_at_least=decode_at_least, seconds={"dataset": seconds},
+        workers=workers, decode_at_least=decode_at_least, trackers=told, seconds={"dataset": seconds},
     )  # fmt: skip
     results.save(out)
     if as_json:
@@ -119,7 +136,7 @@ def list_names(
 ) -> None:
     """List the known names, and where each comes from."""
     kinds: tuple[Kind, ...] = (
-        "models", "variants", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics",
+        "models", "variants", "datasets", "suites", "tasks", "perturbations", "subsets", "sentences", "metrics", "trackers",
     )  # fmt: skip
     tables = {one: _listed(one) for one in ([kind] if kind else kinds)}
     if as_json:
@@ -142,7 +159,7 @@ def list_names(
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A name from `wronglung list`, or a path to a suite.")]) -> None:
-    """Show a definition: a suite or task as YAML, a function, model or dataset with its arguments, a metric."""
+    """Show a definition: a suite or task as YAML, a function, model, dataset or tracker with its arguments, a metric."""
     from .describe import describe
 
     typer.echo(describe(name))
@@ -194,29 +211,10 @@ def convert_checkpoint(
     typer.echo(f"{out}\n{card}")
 
 
-@app.command()
-def leaderboard(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of runs, or folders that hold such.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="Add the paper's rows, as published.")] = False,
-    fmt: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = "markdown",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file instead.")] = None,
-    subset: Annotated[list[str] | None, typer.Option("--subset", help="Show this subset; repeatable.")] = None,
-    intervals: Annotated[bool, typer.Option("--intervals/--no-intervals", help="95 % intervals.")] = True,
-) -> None:
-    """Print runs side by side: base values, deltas per perturbation, KL, entropy and selection accuracy."""
-    from ..leaderboard.board import board, find_runs
-    from ..leaderboard.render import render
-    from .results import load_run, write_text
-
-    if not runs and not published:
-        raise WronglungError("nothing to show; give folders of runs, or --published")
-    loaded = [load_run(folder) for folder in find_runs(runs or [])]
-    text = render(board(loaded, published=published, subsets=subset), fmt, intervals=intervals)
-    if out is None:
-        typer.echo(text)
-    else:
-        write_text(out, text + "\n")
-        typer.echo(f"written: {out}", err=True)
+app.command()(leaderboard)
+app.command()(compare)
+app.command()(report)
+app.command()(paper)
 
 
 @app.command()
@@ -233,7 +231,7 @@ def demo(
     suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
     quiet: Quiet = False,
 ) -> None:
-    """Floors, ceilings and GLoRIA variants on generated films: a leaderboard, a sentence on each, pictures.
+    """Floors, ceilings and GLoRIA variants on generated films: a leaderboard, a sentence on each, pictures, a page.
 
     On data of your own, the floors and ceilings.
     """
@@ -245,9 +243,11 @@ def demo(
         raise WronglungError("give --dataset with --data-root: how the data there are to be read")
     claim_folder(out, overwrite=True)
     data = load(dataset or "phantom", data_root, None, pairs(data_arg, "--data-arg"))
-    finished, table, readings = run(
+    finished, table, readings, page = run(
         model or (models() if dataset is None else BOUNDS), data, suite, out,
         command=["wronglung", *sys.argv[1:]],
+        # Phantom is generated, so its films and sentences may be shown to anybody.
+        include_data=dataset is None,
         progress=shows_progress(quiet),
         say=None if quiet else lambda text: typer.echo(text, err=True),
     )  # fmt: skip
@@ -257,6 +257,7 @@ def demo(
     if not quiet:
         _notes(finished[0])
         typer.echo(f"written: {out}", err=True)
+    typer.echo(f"\n{page}")
 
 
 @app.command()
@@ -353,6 +354,7 @@ def _listed(kind: Kind) -> list[Listed]:
         "subsets": SUBSETS,
         "sentences": SENTENCES,
         "metrics": METRICS,
+        "trackers": TRACKERS,
     }
     return registries[kind].listed()
 
@@ -380,7 +382,7 @@ def _timed(call: Any) -> tuple[Any, float]:
 
 def _notes(results: Results) -> None:
     """What a reader of the table should know about the data behind it."""
-    from .statistics.resampling import FEW_CLUSTERS
+    from .statistics.resampling import caution
 
     dataset = results.run.dataset
     if dataset.limit is not None:
@@ -390,10 +392,9 @@ def _notes(results: Results) -> None:
             typer.echo(f"note: subset {name}: not applicable, the dataset does not say", err=True)
         elif size == 0:
             typer.echo(f"note: subset {name}: empty, its cells have no value", err=True)
-    if dataset.n_patients < FEW_CLUSTERS:
-        typer.echo(
-            f"note: {dataset.n_patients} {dataset.unit}; intervals are unreliable under {FEW_CLUSTERS}", err=True
-        )
+    few = caution(dataset.n_patients, dataset.unit)
+    if few is not None:
+        typer.echo(f"note: {few}", err=True)
     for what, reasons in (("left out", dataset.skipped), ("repaired while reading", dataset.repaired)):
         if reasons:
             listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())

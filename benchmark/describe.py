@@ -12,8 +12,8 @@ import yaml
 from ..tasks.schema import list_definitions, load_suite, load_task
 from .arguments import type_hints
 from .errors import WronglungError
-from .metrics.catalogue import find_metric
-from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, Registry
+from .metrics.catalogue import ONLY_FOR, Metric, find_metric
+from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, TRACKERS, Registry
 
 
 def describe(name: str) -> str:
@@ -27,21 +27,31 @@ def describe(name: str) -> str:
     if name in {row.name for row in list_definitions("task")}:
         parts.append(f"task {name}\n\n{_yaml(load_task(name))}")
     if name in {row.name for row in METRICS.listed()}:
-        metric = find_metric(name)
-        better = {True: "higher is better", False: "lower is better", None: "a diagnostic, never ranked on"}
-        low, high = metric.range
-        parts.append(
-            f"metric {name}\n\n{metric.summary}\nrange [{low}, {high}]; {better[metric.higher_is_better]}\n{metric.source}"
-        )
+        parts.append(f"metric {name}\n\n{_card(find_metric(name))}")
     parts += [
         f"{registry.kind} {base}\n\n{_preset(registry, base)}{_function(registry.get(base), registry.kind)}"
-        for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES)
+        for registry in (MODELS, DATASETS, PERTURBATIONS, SUBSETS, SENTENCES, TRACKERS)
         for base in [registry.split(name)[0]]
         if base in {row.name for row in registry.listed()} or (registry is MODELS and ".py:" in name)
     ]
     if not parts:
         raise WronglungError(f"nothing is called {name!r}; `wronglung list` shows all names")
     return "\n\n".join(parts)
+
+
+def _card(metric: Metric) -> str:
+    low, high = metric.range
+    better = {True: "higher is better", False: "lower is better", None: "a diagnostic, never ranked on"}
+    lines = {
+        "range": f"[{low:g}, {high:g}]; {better[metric.higher_is_better]}",
+        "margin": "" if metric.margin is None else f"{metric.margin:g} is the smallest change that counts",
+        "ties": metric.ties,
+        "degenerate": metric.degenerate,
+        "only for": f"task {ONLY_FOR[metric.name]}, without a delta" if metric.name in ONLY_FOR else "",
+        "headline": "one of the measures to read first" if metric.headline else "",
+        "source": metric.source,
+    }
+    return "\n".join((metric.summary, *(f"{key}: {text}" for key, text in lines.items() if text)))
 
 
 def _preset(registry: Registry, name: str) -> str:
@@ -69,7 +79,7 @@ def _function(function: Any, kind: str) -> str:
         module = inspect.getmodule(written)
         description = f"{inspect.cleandoc((module and module.__doc__) or '')}\n\n{description}"
         parameters = parameters[1:]
-    elif kind != "model":
+    elif kind not in ("model", "tracker"):
         # What a task's or suite's YAML may set.
         parameters = [one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
     hints = type_hints(function)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from .results import DatasetSummary, Manifest, Results, RunResults
 from .rows import Candidates, Row, rows_of
 from .runner import Runner, Stages, digest
 from .summary import correlations, scores
+from .trackers.loading import check_tracker
+from .trackers.protocol import RunStart, Tracker
+from .trackers.tracking import tracking
 
 __all__ = ["evaluate", "load_model", "load_suite"]
 
@@ -115,6 +118,7 @@ def evaluate(
     progress: bool = False,
     workers: int | None = None,
     decode_at_least: int | None = None,
+    trackers: Sequence[Tracker] = (),
     context: Mapping[str, Any] | None = None,
 ) -> Results:
     """Run a suite.
@@ -122,7 +126,8 @@ def evaluate(
     ``limit`` evaluates the first instances only, with the values of the full run. ``batch_size`` (default 16) is halved
     when memory runs out. ``workers`` threads (by default one a processor, at most 8) decode images ahead of the model.
     ``decode_at_least`` lets JPEG files be decoded at 1/2, 1/4 or 1/8 of their size as long as the short side keeps that many
-    pixels: faster on large films, and slightly other grey levels. ``context`` (``device``, ``dtype``, ``command``, ``seconds``) is recorded in the manifest. The
+    pixels: faster on large films, and slightly other grey levels. ``trackers`` are told what happens; what fails in one is a
+    warning, also in the manifest, and changes nothing else. ``context`` (``device``, ``dtype``, ``command``, ``seconds``) is recorded in the manifest. The
     scores depend on the model, the dataset's instances, the suite and the seed, never on the order of the instances
     nor, beyond the model's own rounding, on the batch size.
 
@@ -130,6 +135,8 @@ def evaluate(
     when no image can be read.
     """
     check_model(model)
+    for tracker in trackers:
+        check_tracker(tracker)
     if isinstance(suite, str):
         suite = load_suite(suite)
     _check_dataset(dataset)
@@ -164,27 +171,36 @@ def evaluate(
         workers=workers or default_workers(),
         decode_at_least=decode_at_least,
     )
-    rows: list[Row] = []
-    for answers in runner.answers():
-        with runner.stages.scoring():
-            rows.extend(rows_of(plan, answers, candidates))
-    if not rows:
-        raise WronglungError(f"dataset {dataset.name!r}: none of its images can be read; {runner.skipped[0].detail}")
-    frame = _frame(rows, suite, subsets)
-    with runner.stages.time("summary"):
-        cells, pairs = scores(frame, suite, subsets, seed), correlations(frame, suite)
-    skipped = (*dataset.skipped, *runner.skipped)
-    run = RunResults(
-        status="complete",
-        model=model.card.model_dump(mode="json"),
-        dataset=_summarise(dataset, frame, subsets, skipped, limit, runner.image_digests),
-        suite=suite.model_dump(mode="json"),
-        manifest=_manifest(
-            runner, runner.stages, seed, {"decode_at_least": decode_at_least, **(context or {})}, started
-        ),
-        scores=cells,
-        correlations=pairs,
-    )
+    context = {**(context or {}), "decode_at_least": decode_at_least}
+    settings = {
+        "batch_size": runner.batch.size,
+        **{key: context.get(key) for key in ("device", "dtype", "decode_at_least")},
+    }
+    with tracking(trackers, _run_start(model, dataset, plan, limit, settings)) as told:
+        rows: list[Row] = []
+        for answers in runner.answers():
+            with runner.stages.scoring():
+                rows.extend(rows_of(plan, answers, candidates))
+        if not rows:
+            raise WronglungError(
+                f"dataset {dataset.name!r}: none of its images can be read; {runner.skipped[0].detail}"
+            )
+        frame = _frame(rows, suite, subsets)
+        with runner.stages.time("summary"):
+            cells, pairs = scores(frame, suite, subsets, seed), correlations(frame, suite)
+        told.cells_done(cells)
+        skipped = (*dataset.skipped, *runner.skipped)
+        run = RunResults(
+            status="complete",
+            model=model.card.model_dump(mode="json"),
+            dataset=_summarise(dataset, frame, subsets, skipped, limit, runner.image_digests),
+            suite=suite.model_dump(mode="json"),
+            manifest=_manifest(runner, runner.stages, seed, context, started),
+            scores=cells,
+            correlations=pairs,
+        )
+    told.run_ended(run)
+    run.manifest.warnings = told.warnings
     return Results(run, frame, skipped, None if runner.maps is None else _pack(runner.maps), runner.geometries)
 
 
@@ -207,6 +223,21 @@ def _check_dataset(dataset: Dataset) -> None:
             raise WronglungError(
                 f"dataset {dataset.name!r}: two images have the id {instance.image_id!r}; make ids unique"
             )
+
+
+def _run_start(model: Any, dataset: Dataset, plan: Plan, limit: int | None, settings: Mapping[str, Any]) -> RunStart:
+    return RunStart(
+        model=model.card.model_dump(mode="json"),
+        dataset={
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "ids_fingerprint": dataset.ids_fingerprint,
+            "n_instances": len(plan.instances),
+            "limit": limit,
+        },
+        suite={"name": plan.suite.name, "version": plan.suite.version},
+        settings={"wronglung": _version("wronglung"), "seed": plan.seed, **settings},
+    )
 
 
 def _frame(rows: list[Row], suite: SuiteSpec, subsets: Mapping[str, frozenset[str] | None]) -> pd.DataFrame:

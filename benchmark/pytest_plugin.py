@@ -1,15 +1,17 @@
-"""A pytest plug-in for authors of adapters: the fixture ``wronglung_check``.
+"""A pytest plug-in: the fixtures ``wronglung_check``, for authors of adapters, and ``wronglung_compare``, for runs.
 
 pytest loads this module wherever wronglung is installed, so nothing heavy is imported before the fixture is used.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
+    from ..leaderboard.compare import Comparison
     from .check import Check
 
 
@@ -44,3 +46,32 @@ def wronglung_check() -> CheckModel:
         return checks
 
     return check
+
+
+class CompareRuns(Protocol):
+    """What the fixture gives."""
+
+    def __call__(self, base: str | Path, candidate: str | Path, /, **options: Any) -> Comparison: ...
+
+
+@pytest.fixture(scope="session")
+def wronglung_compare() -> CompareRuns:
+    """A function that compares two runs as ``wronglung compare`` does and fails the test with the table when a gate fails.
+
+    ``base`` and ``candidate`` are folders of runs or baseline files; the options are those of
+    :func:`wronglung.leaderboard.compare.compare`: ``gate``, ``fail_on``, ``level``, ``method``, ``seed`` and ``strict``. Gives
+    the comparison. Raises :class:`.errors.WronglungError` for runs that cannot be compared.
+    """
+
+    def compare(base: str | Path, candidate: str | Path, /, **options: Any) -> Comparison:
+        from ..leaderboard import compare as comparing
+        from ..leaderboard.compare_render import render
+
+        if options.get("gate") is not None:
+            options["gate"] = Path(options["gate"])
+        comparison = comparing.compare(Path(base), Path(candidate), **options)
+        if not comparison.passed:
+            pytest.fail(render(comparison, "markdown"), pytrace=False)
+        return comparison
+
+    return compare

@@ -183,3 +183,4 @@ PERTURBATIONS = Registry("perturbation", "wronglung.perturbations", "wronglung.t
 SENTENCES = Registry("sentence source", "wronglung.sentences", "wronglung.tasks:SENTENCES")
 SUBSETS = Registry("subset", "wronglung.subsets", "wronglung.tasks:SUBSETS")
 METRICS = Registry("metric", "wronglung.metrics", "wronglung.benchmark.metrics.catalogue:ENTRIES")
+TRACKERS = Registry("tracker", "wronglung.trackers", "wronglung.benchmark.trackers:CATALOGUE")

@@ -16,7 +16,7 @@ from .instances import Instance
 from .metrics.selection import expected_win, win
 from .plan import Plan, Question
 from .runner import Answer, ImageAnswers
-from .scoring import NO_DIVERGENCE, NO_MASS, NOT_APPLICABLE, divergence
+from .scoring import NO_DIVERGENCE, NO_MASS, NOT_APPLICABLE, OF_A_METRIC, divergence
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def _measure(
     values = {
         **boxes.values,
         "entropy": answer.map.entropy,
+        "focus": answer.map.focus,
         "no_attention_weight": math.nan if weight is None else weight,
         "local_similarity": answer.local_similarity,
         "global_similarity": answer.global_similarity,
@@ -107,6 +108,10 @@ def _measure(
                 undefined = undefined or NO_DIVERGENCE
         values["selection_accuracy_local"] = win(truth.local_similarity, answer.local_similarity)
         values["selection_accuracy_global"] = win(truth.global_similarity, answer.global_similarity)
+    straight = truth.map.by_boxes.get(question.trial.boxes)
+    if task == "swap_left_right" and question.changed and straight and "laterality_index" in values:
+        values["laterality_swap_gain"] = straight.values["laterality_index"] - values["laterality_index"]
+    undefined = undefined or next((why for name, why in OF_A_METRIC.items() if math.isnan(values.get(name, 0.0))), None)
     return values, undefined
 
 

@@ -16,9 +16,10 @@ from .errors import WronglungError
 from .frames import ScoringFrame, scoring_frame
 from .geometry import Geometry
 from .instances import Box
+from .measures import GridMap, Target, halves, measures
 from .metrics.catalogue import Metric, find_metric
-from .metrics.distribution import EPSILON, as_distribution, entropy, symmetric_kl
-from .metrics.ranking import rank, score
+from .metrics.distribution import EPSILON, as_distribution, entropy, focus, symmetric_kl
+from .metrics.ranking import places, rank, score_places
 from .protocol import ModelCard
 
 NOT_APPLICABLE = "not_applicable"
@@ -27,6 +28,8 @@ NO_POSITIVE = "no_positive_pixel"
 NO_NEGATIVE = "no_negative_pixel"
 NO_MASS = "map_without_mass"
 NO_DIVERGENCE = "divergence_not_finite"
+OF_A_METRIC = {"cnr": "contrast_not_defined", "laterality_index": "target_not_one_sided"}
+"""Why a metric is undefined where nothing else is."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,14 @@ class ScoredBoxes:
 
 @dataclass(frozen=True)
 class ScoredMap:
-    """All that is kept of a map: its scores by box set, its entropy in nats, and its mass over the regions.
+    """All that is kept of a map: its scores by box set, its entropy in nats, its focus, and its mass over the regions.
 
     ``mass`` is float64 [1, regions] on the host, or None where no divergence will be asked for.
     """
 
     by_boxes: Mapping[tuple[Box, ...], ScoredBoxes]
     entropy: float
+    focus: float
     no_attention_weight: float | None
     mass: torch.Tensor | None
 
@@ -64,38 +68,44 @@ def score_map(
 
     The map is ranked once for all of them, and not kept: it may be a view of a buffer that the model will reuse.
     ``no_attention_weight`` is the mass that the model put on no region, or None where it has no such thing. ``metrics``
-    are those that bring their own function (:func:`own_metrics`).
+    are those that the suite asks for (:func:`metrics_of`): what does not follow from the ranking is computed only for them.
 
-    Raises :class:`WronglungError` for such a function that fails or returns what is no figure.
+    Raises :class:`WronglungError` for a metric's own function that fails or returns what is no figure.
     """
     saliency = saliency.detach().float()
     frame = scoring_frame(geometry, protocol.frame, protocol.resolution)
     pixels = frame.sample(saliency, protocol.upsampling)
     ranking = rank(pixels.flatten())
+    grid_map = GridMap(pixels.cpu().numpy(), ranking, halves(frame), card)
+    further = measures(grid_map, {metric.name for metric in metrics})
     by_boxes = {}
     for boxes in box_sets:
-        mask = box_mask(frame, boxes, protocol.box_edges == "inclusive", protocol.targets == "masks")
-        values = score(ranking, mask.reshape(-1), protocol.definitions)
-        values |= {metric.name: _figure(metric, pixels, mask) for metric in metrics}
-        by_boxes[boxes] = ScoredBoxes(values, _reason(mask, boxes, geometry))
+        target = _target(frame, boxes, protocol.box_edges == "inclusive", protocol.targets == "masks")
+        hits = places(ranking, target.mask.reshape(-1))
+        values = score_places(ranking, hits, protocol.definitions)
+        for measure in further:
+            values |= measure(target, hits)
+        own = (metric for metric in metrics if metric.function is not None)
+        values |= {metric.name: _figure(metric, grid_map.pixels, target.mask) for metric in own}
+        by_boxes[boxes] = ScoredBoxes(values, _reason(target.mask, boxes, geometry))
     released = protocol.definitions == "released"
     if released and card.map_kind == "distribution":
         # As in the authors' code the map is taken as it is, and 1 - sum put in front, be it rounding noise.
         mass = saliency[None].cpu().double().flatten(1).clone()
-        in_nats = entropy(mass, 1 - mass.sum(1))
+        in_nats = float(entropy(mass, 1 - mass.sum(1)))
     else:
         mass = as_distribution(saliency[None], card.mass, card.temperature)
         weight = no_attention_weight or 0.0
-        in_nats = entropy(mass * (1 - weight), torch.tensor([weight], dtype=torch.float64))
-    return ScoredMap(by_boxes, float(in_nats), no_attention_weight, mass if keep_mass else None)
+        in_nats = float(entropy(mass * (1 - weight), torch.tensor([weight], dtype=torch.float64)))
+    focused = focus(in_nats, saliency.numel() + (no_attention_weight is not None))
+    return ScoredMap(by_boxes, in_nats, focused, no_attention_weight, mass if keep_mass else None)
 
 
-def own_metrics(suite: SuiteSpec) -> tuple[Metric, ...]:
-    """Those of a suite's metrics that bring their own function."""
+def metrics_of(suite: SuiteSpec) -> tuple[Metric, ...]:
+    """The metrics that a suite asks for, those that it only correlates among them."""
     names = dict.fromkeys((*suite.metrics, *suite.correlations))
     names.pop("is_abnormal", None)
-    found = map(find_metric, names)
-    return tuple(metric for metric in found if metric.function is not None)
+    return tuple(map(find_metric, names))
 
 
 def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> float:
@@ -109,9 +119,9 @@ def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> fl
     return value if math.isfinite(value) else math.nan
 
 
-def _figure(metric: Metric, pixels: torch.Tensor, mask: npt.NDArray[np.bool_]) -> float:
+def _figure(metric: Metric, pixels: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> float:
     assert metric.function is not None
-    given = pixels.cpu().numpy().view(), mask.view()
+    given = pixels.view(), mask.view()
     for array in given:
         array.flags.writeable = False
     try:
@@ -134,6 +144,6 @@ def _reason(mask: npt.NDArray[np.bool_], boxes: tuple[Box, ...], geometry: Geome
 
 
 @lru_cache(maxsize=256)
-def box_mask(frame: ScoringFrame, boxes: tuple[Box, ...], inclusive: bool, segmented: bool) -> npt.NDArray[np.bool_]:
-    """The union of boxes on a scoring grid; a report's maps share their masks."""
-    return frame.mask(boxes, inclusive, segmented=segmented)
+def _target(frame: ScoringFrame, boxes: tuple[Box, ...], inclusive: bool, segmented: bool) -> Target:
+    """The union of boxes on a scoring grid; a report's maps share their targets."""
+    return Target(frame.mask(boxes, inclusive, segmented=segmented), halves(frame))

@@ -2,111 +2,69 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
+from ..benchmark.cells import Cell
 from ..benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from ..benchmark.errors import WronglungError
-from ..benchmark.metrics.catalogue import METRICS
-from ..benchmark.results import RESULTS, RunResults
-from .comparability import identity, task_definitions
-
-PUBLISHED_DATASET = "Chest ImaGenome gold"
-PUBLISHED_NAMES = {
-    "gloria": "GLoRIA",
-    "retrained": "GLoRIA retrained",
-    "retrained-abnormal": "GLoRIA retrained, abnormal",
-    "retrained-masking": "GLoRIA retrained, masking",
-    "retrained-randsent": "GLoRIA retrained, random sentences",
-}
-
-
-class Figure(NamedTuple):
-    """A figure with its 95 % interval, in the units of the result files (fractions, nats)."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: a metric's value under a task, or its delta against the task's unperturbed sentences."""
-
-    metric: str
-    task: str
-    delta: bool
-    percent: bool
-    """Shown times 100, as the field does."""
-
-    @property
-    def key(self) -> str:
-        """The column's name in machine-readable tables."""
-        return f"{self.task}.delta_{self.metric}" if self.delta else f"{self.task}.{self.metric}"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A model's figures, by :attr:`Column.key`; ``published`` figures were taken from the paper, not rerun."""
-
-    model: str
-    published: bool
-    figures: Mapping[str, Figure | None]
-
-
-@dataclass(frozen=True)
-class Section:
-    """The models that can be compared: one dataset, one suite version, one subset."""
-
-    dataset: str
-    suite: str
-    subset: str
-    n_instances: int | None
-    n_patients: int | None
-    unit: str
-    """What ``n_patients`` counts."""
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-    applicable: bool = True
-    """Whether the dataset can say which instances belong to the subset."""
-
-
-BASE_METRICS = ("auroc", "average_precision")
-DELTA_METRICS = ("auroc", "average_precision")
-DIAGNOSTICS = (
-    ("random_attention_kl", "random_sentences"),
-    ("entropy", "original"),
-    ("selection_accuracy_local", "random_sentences"),
-    ("selection_accuracy_global", "random_sentences"),
+from ..benchmark.results import RESULTS, Results, RunResults
+from .columns import Column, Layout, columns, load_layout
+from .grouping import Entry, groups
+from .published_rows import (
+    PUBLISHED_DATASET,
+    PUBLISHED_NAMES,
+    PUBLISHED_PERTURBATIONS,
+    published_figures,
+    published_lines,
 )
-IN_NATS = ("entropy", "random_attention_kl")
+from .ranking import Ranks, agreement, best, rank, value_of
+from .sections import Figure, Line, Rank, Ranking, Section
+
+__all__ = [
+    "PUBLISHED_DATASET",
+    "PUBLISHED_NAMES",
+    "Column",
+    "Figure",
+    "Line",
+    "Rank",
+    "Ranking",
+    "Section",
+    "board",
+    "find_runs",
+    "published_figures",
+]
 
 
 def board(
-    runs: Sequence[RunResults], *, published: bool = False, subsets: Sequence[str] | None = None
+    runs: Sequence[RunResults | Results],
+    *,
+    published: bool = False,
+    subsets: Sequence[str] | None = None,
+    layout: Layout | None = None,
 ) -> list[Section]:
-    """Sections of comparable runs, by subset.
+    """Sections of comparable runs, by subset; the same for any order of ``runs``.
 
-    Runs on other data, of another suite version, with another seed or cut by a limit get sections of their own. Lines
-    are in order of AUROC on ``one_lung``, where it matters most which lung the map is on (on ``all`` if the suite has no
-    such subset); ``published`` adds the paper's lines below. Raises :class:`WronglungError` for a subset that no run has.
+    Runs on other data, of another major version of a suite, with another seed or cut by a limit get sections of their own.
+    Models that lack tasks or metrics of others stand beside them without a rank. Where a run is a :class:`Results`, its
+    instances are at hand; with those of all ranked models, ranks are ranges from resampling patients. ``published`` adds the
+    paper's lines below; ``layout`` says what is shown, by default that of :func:`.columns.load_layout`.
+
+    Raises :class:`WronglungError` for a subset that no run has, for a layout that ranks by a diagnostic, and for instances
+    that do not belong to their run.
     """
-    groups: dict[tuple[str, ...], list[RunResults]] = {}
-    for run in runs:
-        groups.setdefault(_comparable(run), []).append(run)
-    sections = [section for group in groups.values() for section in _sections(group, published)]
+    layout = layout or load_layout()
+    wanted = subsets or layout.subsets
     if published and not runs:
-        sections = _published_sections()
+        sections = _published_sections(layout)
+    else:
+        sections = [section for group in groups(runs) for section in _sections(group, layout, wanted, published)]
     if subsets:
         unknown = sorted({*subsets} - {section.subset for section in sections})
         if unknown:
             raise WronglungError(f"no run has a subset {unknown[0]!r}")
-        sections = [section for section in sections if section.subset in subsets]
-    return sections
+    return [section for section in sections if not wanted or section.subset in wanted]
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -128,65 +86,83 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _comparable(run: RunResults) -> tuple[str, ...]:
-    """What must be equal for runs of one section."""
-    return (*identity(run).values(), *task_definitions(run).values())
-
-
-def _sections(runs: Sequence[RunResults], published: bool) -> list[Section]:
+def _sections(group: Sequence[Entry], layout: Layout, wanted: Sequence[str] | None, published: bool) -> list[Section]:
+    runs = [entry.run for entry in group]
     first = runs[0]
     perturbed = dict.fromkeys(one.task for run in runs for one in run.scores if one.perturbation is not None)
-    columns = _columns(perturbed, _own_metrics(runs))
+    shown = columns(layout, runs, perturbed)
     subsets = list(dict.fromkeys(one.subset for one in first.scores))
-    by_subset = {subset: [_line(run, subset, columns, label) for run, label in _labelled(runs)] for subset in subsets}
-    ranking = next(
-        (by_subset[name] for name in ("one_lung", "all") if any(_rank(line) > -1 for line in by_subset.get(name, ()))),
-        by_subset[subsets[0]],
-    )
-    order = sorted(range(len(runs)), key=lambda at: _rank(ranking[at]), reverse=True)
+    misses = {entry.label: entry.misses(group, shown) for entry in group}
+    cell, higher_is_better = _ranking_cell(group, layout, subsets)
+    ranked = [
+        entry
+        for entry in group
+        if entry.role == "model" and not misses[entry.label] and value_of(entry, cell) is not None
+    ]
+    ranks = rank(ranked, cell, higher_is_better) if len(ranked) > 1 else Ranks({}, None, None)
+    order = sorted(group, key=lambda entry: _place(entry, misses[entry.label], ranks, cell, higher_is_better))
     partial = f" (first {first.dataset.n_instances} instances only)" if first.dataset.limit is not None else ""
     sections = []
-    for subset in subsets:
-        cell = next(one for one in first.scores if one.subset == subset)
-        lines = [by_subset[subset][at] for at in order]
-        if published:
-            lines += _published_lines(subset, columns)
+    for subset in [one for one in wanted or subsets if one in subsets]:
+        size = next(one for one in first.scores if one.subset == subset)
+        lines = [_line(entry, subset, shown, misses[entry.label], ranks) for entry in order]
+        kept = _with_figures(shown, lines)
         sections.append(
             Section(
                 first.dataset.name + partial,
-                f"{first.suite['name']} {first.suite['version']}",
+                f"{first.suite['name']} {_versions(runs)}",
                 subset,
-                cell.n_instances,
-                cell.n_patients,
+                size.n_instances,
+                size.n_patients,
                 first.dataset.unit,
-                columns,
-                tuple(lines),
+                kept,
+                tuple(_shown(lines, ranked, subset, kept) + (published_lines(subset, kept) if published else [])),
                 any(run.dataset.subsets.get(subset) is not None for run in runs),
+                _ranking(ranked, ranks, cell, higher_is_better, subset, kept),
             )
         )
     return sections
 
 
-def _own_metrics(runs: Sequence[RunResults]) -> list[str]:
-    """The metrics of the runs' suites that are not of this package, in their order."""
-    return list(dict.fromkeys(name for run in runs for name in run.suite["metrics"] if name not in METRICS))
+def _ranking_cell(group: Sequence[Entry], layout: Layout, subsets: Sequence[str]) -> tuple[Cell, bool]:
+    """The cell to rank by, and whether higher is better: the first of the layout's in which a model has a value."""
+    spec = layout.ranking
+    known = [one.higher_is_better for entry in group for one in entry.run.scores if one.metric == spec.metric]
+    if known and known[0] is None:
+        raise WronglungError(
+            f"models cannot be ranked by {spec.metric}: it is a diagnostic, of which more is not better"
+        )
+    cells = [Cell(spec.task, subset, spec.metric) for subset in spec.subsets if subset in subsets]
+    cells = cells or [Cell(spec.task, subsets[0], spec.metric)]
+    for entries in ([one for one in group if one.role == "model"], group):
+        for cell in cells:
+            if any(value_of(entry, cell) is not None for entry in entries):
+                return cell, bool(known[0])
+    return cells[0], True
 
 
-def _columns(perturbed: Iterable[str], own: Sequence[str] = ()) -> tuple[Column, ...]:
-    """``own`` metrics are shown as they are, in units that only their package knows."""
-    base = [Column(metric, "original", False, True) for metric in BASE_METRICS]
-    base += [Column(metric, "original", False, False) for metric in own]
-    deltas = [
-        Column(metric, task, True, metric in DELTA_METRICS) for task in perturbed for metric in (*DELTA_METRICS, *own)
-    ]
-    rest = [Column(metric, task, False, metric not in IN_NATS) for metric, task in DIAGNOSTICS]
-    return (*base, *deltas, *rest)
+_GROUPS = {"ceiling": 0, "floor": 4}
 
 
-def _line(run: RunResults, subset: str, columns: Sequence[Column], label: str) -> Line:
-    cells = {(one.task, one.metric): one for one in run.scores if one.subset == subset}
+def _place(
+    entry: Entry, misses: Sequence[str], ranks: Ranks, cell: Cell, higher_is_better: bool
+) -> tuple[int, int, float, str]:
+    """Ceilings, ranked models, models without a rank, models that miss something, floors; in each the better first."""
+    known = list(ranks.by_label)
+    value = value_of(entry, cell)
+    group = _GROUPS.get(entry.role, 1 if entry.label in known else 3 if misses else 2)
+    return (
+        group,
+        known.index(entry.label) if entry.label in known else 0,
+        float("inf") if value is None else -value if higher_is_better else value,
+        entry.label,
+    )
+
+
+def _line(entry: Entry, subset: str, shown: Sequence[Column], misses: tuple[str, ...], ranks: Ranks) -> Line:
+    cells = {(one.task, one.metric): one for one in entry.run.scores if one.subset == subset}
     figures: dict[str, Figure | None] = {}
-    for column in columns:
+    for column in shown:
         cell = cells.get((column.task, column.metric))
         value = None if cell is None else cell.delta if column.delta else cell.value
         if cell is None or value is None:
@@ -194,88 +170,64 @@ def _line(run: RunResults, subset: str, columns: Sequence[Column], label: str) -
         elif column.delta:
             figures[column.key] = Figure(value, cell.delta_ci_low, cell.delta_ci_high)
         else:
-            figures[column.key] = Figure(value, cell.ci_low, cell.ci_high)
-    return Line(label, False, figures)
+            figures[column.key] = Figure(value, cell.ci_low, cell.ci_high, cell.n_instances - cell.n_undefined)
+    return Line(entry.label, False, figures, entry.role, misses, ranks.by_label.get(entry.label))
 
 
-def _labelled(runs: Sequence[RunResults]) -> list[tuple[RunResults, str]]:
-    """Runs with the model's name; where names are the same, with what differs of settings, checkpoint and preprocessing."""
-    names = [str(run.model["name"]) for run in runs]
-    labels = []
-    for run, name in zip(runs, names, strict=True):
-        others = [_identity(other) for other, its in zip(runs, names, strict=True) if its == name]
-        parts = [text for key, text in _identity(run).items() if len({other.get(key) for other in others}) > 1]
-        labels.append(f"{name} ({', '.join(parts)})" if parts else name)
-    numbered = [
-        f"{label} #{labels[: at + 1].count(label)}" if labels.count(label) > 1 else label
-        for at, label in enumerate(labels)
-    ]
-    return list(zip(runs, numbered, strict=True))
-
-
-def _identity(run: RunResults) -> dict[str, str]:
-    """What tells two models of one name apart, as text by key."""
-    card = run.model
-    parts = {key: f"{key}={value}" for key, value in card.get("settings", {}).items()}
-    if card.get("checkpoint"):
-        parts["checkpoint"] = str(card["checkpoint"])[:8]
-    return {**parts, "preprocessing": str(card.get("preprocessing", ""))}
-
-
-def _rank(line: Line) -> float:
-    figure = line.figures[f"original.{BASE_METRICS[0]}"]
-    return -1.0 if figure is None else figure.value
-
-
-_PUBLISHED_METRICS = {
-    "attention_entropy_nats": ("entropy", 1.0),
-    "random_attention_kl_x100": ("random_attention_kl", 0.01),
-}
-
-
-def published_figures() -> dict[tuple[str, str, str, str, bool], float]:
-    """The paper's figures by (model, task, subset, metric, is a delta), in the units of the result files."""
-    figures = {}
-    text = (files(__package__) / "published" / "wrong_lung_2022.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
-        base = "original" if row["sentences"] == "original" else "synthetic"
-        task = base if row["perturbation"] == "none" else row["perturbation"]
-        delta = row["metric"].startswith("delta_")
-        name = row["metric"].removeprefix("delta_")
-        if name.startswith("pearson("):
-            continue
-        metric, unit = _PUBLISHED_METRICS.get(name, (name, 0.01))
-        figures[row["model"], task, row["subset"], metric, delta] = float(row["value"]) * unit
-    return figures
-
-
-def _published_lines(subset: str, columns: Sequence[Column]) -> list[Line]:
-    figures = published_figures()
-    lines = []
-    for model, label in PUBLISHED_NAMES.items():
-        row = {
-            column.key: None if value is None else Figure(value)
-            for column in columns
-            for value in [figures.get((model, column.task, subset, column.metric, column.delta))]
-        }
-        if any(row.values()):
-            lines.append(Line(label, True, row))
-    return lines
-
-
-def _published_sections() -> list[Section]:
-    tasks = ("swap_left_right", "shuffle_boxes", "random_sentences", "random_boxes", "swap_conditions")
-    columns = _columns(tasks)
+def _shown(lines: Sequence[Line], ranked: Sequence[Entry], subset: str, shown: Sequence[Column]) -> list[Line]:
+    cells = {column.key: Cell(column.task, subset, column.metric) for column in shown if _has_best(column)}
+    directions = {cells[column.key]: bool(column.higher_is_better) for column in shown if _has_best(column)}
+    found = best(ranked, directions)
     return [
-        Section(
-            PUBLISHED_DATASET,
-            "wrong-lung",
-            subset,
-            n,
-            None,
-            "patients",
-            columns,
-            tuple(_published_lines(subset, columns)),
+        replace(
+            line,
+            figures={column.key: line.figures[column.key] for column in shown},
+            best=frozenset(key for key, cell in cells.items() if line.model in found.get(cell, ())),
         )
-        for subset, n in PUBLISHED_INSTANCES.items()
+        for line in lines
     ]
+
+
+def _with_figures(shown: Sequence[Column], lines: Sequence[Line]) -> tuple[Column, ...]:
+    return tuple(column for column in shown if any(line.figures[column.key] is not None for line in lines))
+
+
+def _has_best(column: Column) -> bool:
+    return not column.delta and column.higher_is_better is not None
+
+
+def _ranking(
+    ranked: Sequence[Entry], ranks: Ranks, cell: Cell, higher_is_better: bool, subset: str, shown: Sequence[Column]
+) -> Ranking | None:
+    if not ranks.by_label:
+        return None
+    taus: dict[str, float] = {}
+    own = _signed(ranked, cell, higher_is_better)
+    for column in shown:
+        other = Cell(column.task, subset, column.metric)
+        if _has_best(column) and other != cell:
+            tau = agreement(own, _signed(ranked, other, bool(column.higher_is_better)))
+            if tau is not None:
+                taus[column.label] = tau
+    return Ranking(cell.metric, cell.task, cell.subset, len(ranked), ranks.instances, ranks.clusters, taus)
+
+
+def _signed(entries: Sequence[Entry], cell: Cell, higher_is_better: bool) -> list[float | None]:
+    """Values of which the higher is the better one."""
+    values = [value_of(entry, cell) for entry in entries]
+    return [value if higher_is_better or value is None else -value for value in values]
+
+
+def _versions(runs: Sequence[RunResults]) -> str:
+    versions = {str(run.suite["version"]) for run in runs}
+    return ", ".join(sorted(versions, key=lambda version: [int(part) for part in version.split(".")]))
+
+
+def _published_sections(layout: Layout) -> list[Section]:
+    shown = columns(layout, (), PUBLISHED_PERTURBATIONS)
+    sections = []
+    for subset, n in PUBLISHED_INSTANCES.items():
+        kept = _with_figures(shown, published_lines(subset, shown))
+        lines = tuple(published_lines(subset, kept))
+        sections.append(Section(PUBLISHED_DATASET, "wrong-lung", subset, n, None, "patients", kept, lines))
+    return sections

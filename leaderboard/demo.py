@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,15 @@ from .examples import TASKS, Example, choose, heats
 from .heatmaps import Row, sheet
 from .reading import Reading, read
 from .render import render
+from .report import write_report
+from .report.folder import check_place
 
 SHIPPED = "gloria-phantom-"
 """What the names of trained models that ship begin with."""
 BOUNDS = ("uniform", "center-prior", "random", "text-blind", "oracle", "mirrored-oracle")
 PICTURES = 6
+REPORT = "report"
+"""The folder of the report."""
 _NOT_PICTURED = frozenset(BOUNDS) - {"oracle"}
 
 
@@ -44,20 +49,23 @@ def run(
     *,
     command: Sequence[str] = (),
     pictures: int = PICTURES,
+    include_data: bool = False,
     progress: bool = False,
     say: Callable[[str], None] | None = None,
-) -> tuple[list[Results], list[Section], list[Reading]]:
+) -> tuple[list[Results], list[Section], list[Reading], Path]:
     """Evaluate the models on the CPU and write everything into ``out``, which exists.
 
     Per model a run's folder; ``leaderboard.md`` (with the readings), ``.tex`` and ``.csv``; ``readings.txt``, one line
     for each model that is neither floor nor ceiling; ``heatmaps/<instance>.png`` of these models and the oracle for
-    ``pictures`` instances, which are chosen before any model is asked (:func:`.examples.choose`). ``say`` is told what
-    happens.
+    ``pictures`` instances, which are chosen before any model is asked (:func:`.examples.choose`); ``report``, whose first
+    page's path is returned last. ``include_data`` puts the dataset's sentences and films into the report, with the maps,
+    which the runs then keep. ``say`` is told what happens.
 
     Raises :class:`WronglungError` as :func:`wronglung.evaluate` does, and when a file cannot be written.
     """
     say = say or (lambda text: None)
     chosen = load_suite(suite)
+    check_place(out / REPORT, overwrite=True)
     # Of an earlier demo, which may have had other models.
     remove(out / "readings.txt", *(out / "heatmaps").glob("*.png"))
     examples = choose(Plan(chosen, dataset), pictures) if pictures and set(names) - {*BOUNDS} else []
@@ -73,11 +81,12 @@ def run(
             "command": list(command),
             "seconds": {"model loading": time.perf_counter() - started},
         }
-        results = evaluate(model, dataset, chosen, progress=progress, context=context)
+        results = evaluate(model, dataset, chosen, progress=progress, context=context, save_maps=include_data)
         folder = out / name
         claim_folder(folder, overwrite=True)
         results.save(folder)
-        finished.append(results)
+        # The maps of all models together would fill the memory.
+        finished.append(replace(results, maps=None))
         if examples and name not in _NOT_PICTURED:
             for row, example, maps in zip(rows, examples, heats(model, dataset, examples), strict=True):
                 row.append(Row(name, maps, _auroc(results, example.instance.id)))
@@ -95,7 +104,10 @@ def run(
     write_text(out / "leaderboard.csv", render(table, "csv") + "\n")
     if examples:
         _draw(out / "heatmaps", [(example, row) for example, row in zip(examples, rows, strict=True)])
-    return finished, table, readings
+    say("report ...")
+    data = dataset if include_data else None
+    page = write_report(list(dict.fromkeys(out / name for name in names)), out / REPORT, dataset=data, overwrite=True)
+    return finished, table, readings, page
 
 
 def _draw(folder: Path, pictures: Sequence[tuple[Example, Sequence[Row]]]) -> None:

@@ -29,8 +29,10 @@ HEADINGS = {
     "random_sentences": "random sentence",
 }
 _GAP, _TEXT, _SMALL, _LINE = 10, 14, 12, 17
-_COLOURS = np.array([(255, 220, 0), (255, 165, 0), (250, 90, 20), (200, 0, 30)], dtype=np.float64)
-_OPACITY = 0.8
+COLOURS = np.array([(255, 220, 0), (255, 165, 0), (250, 90, 20), (200, 0, 30)], dtype=np.float64)
+"""Red, green and blue, evenly spaced from an even spread to :data:`STRONGEST`."""
+OPACITY, RISE = 0.8, 0.6
+"""Opacity at :data:`STRONGEST`, and the power with which it rises to there."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def density(heat: Heat, width: int, height: int) -> npt.NDArray[np.float64]:
 def tinted(film: Image.Image, relative: npt.NDArray[np.float64]) -> Image.Image:
     """The film (RGB) under colours: none up to 1, opaque at :data:`STRONGEST` and beyond."""
     strength = ((relative - 1) / (STRONGEST - 1)).clip(0, 1)
-    opacity = (strength**0.6 * _OPACITY)[..., None]
+    opacity = (strength**RISE * OPACITY)[..., None]
     mixed = np.asarray(film, dtype=np.float64) * (1 - opacity) + _colours(strength) * opacity
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
@@ -117,8 +119,8 @@ def _panel(film: Image.Image) -> Image.Image:
 
 
 def _colours(strength: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    stops = np.linspace(0, 1, len(_COLOURS))
-    return np.stack([np.interp(strength, stops, _COLOURS[:, channel]) for channel in range(3)], axis=-1)
+    stops = np.linspace(0, 1, len(COLOURS))
+    return np.stack([np.interp(strength, stops, COLOURS[:, channel]) for channel in range(3)], axis=-1)
 
 
 def _legend(canvas: Image.Image, at: tuple[int, int], identity: str) -> None:

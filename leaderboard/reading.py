@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..benchmark.results import RunResults, Score
+from ..benchmark.statistics import equivalence
 
 SUBSET = "one_lung"
 SWAP = "swap_left_right"
@@ -57,11 +58,12 @@ def read(run: RunResults, regions: int | None = None) -> Reading:
     low, high = swapped.delta_ci_low, swapped.delta_ci_high
     where = _where(base)
     change = f"Δ {_points(swapped.delta)} points [{_points(low)}, {_points(high)}] on one lung"
-    if low >= -MARGIN and high <= MARGIN:
+    found = equivalence.verdict(low, high, MARGIN)
+    if found == "equivalent":
         return Reading(name, "ignores", f"{name} {where} and ignores left and right: {change} when they are swapped")
-    if high < -MARGIN:
+    if found == "moved" and high < 0:
         return Reading(name, "moves", f"{name} {where} and moves when left and right are swapped: {change}")
-    if low > MARGIN:
+    if found == "moved":
         text = f"{name} {where} and prefers the other side: {change} when left and right are swapped"
         return Reading(name, "prefers the other side", text)
     text = (

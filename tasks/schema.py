@@ -15,10 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ..benchmark.arguments import check_arguments, named_parameters
 from ..benchmark.errors import WronglungError, explain
-from ..benchmark.metrics.catalogue import find_metric
+from ..benchmark.metrics.catalogue import ONLY_FOR, find_metric
 from ..benchmark.registry import PERTURBATIONS, SENTENCES, SUBSETS, Listed, Registry
-
-NEEDS_RANDOM_SENTENCES = ("random_attention_kl", "selection_accuracy_local", "selection_accuracy_global")
 
 
 class _Strict(BaseModel):
@@ -108,10 +106,10 @@ class SuiteSpec(_Strict):
         for name in (*self.metrics, *self.correlations):
             if name != "is_abnormal" and not (info.context or {}).get("recorded"):
                 _known(name)
-        if "random_sentences" not in {task.name for task in self.tasks}:
-            orphans = [metric for metric in self.metrics if metric in NEEDS_RANDOM_SENTENCES]
-            if orphans:
-                raise ValueError(f"metric {orphans[0]!r} needs the task 'random_sentences'")
+        tasks = {task.name for task in self.tasks}
+        for metric in self.metrics:
+            if metric in ONLY_FOR and ONLY_FOR[metric] not in tasks:
+                raise ValueError(f"metric {metric!r} needs the task {ONLY_FOR[metric]!r}")
         bases = {task.sentences for task in self.tasks if task.perturbation is None}
         for task in self.tasks:
             if task.sentences not in bases:

@@ -232,7 +232,7 @@ class TestDemo:
         names = ["uniform", "oracle", f"{named}:mine"]
         out = tmp_path / "out"
         out.mkdir()
-        results, _, readings = demo.run(names, phantom, "smoke", out, pictures=2, say=said.append)
+        results, _, readings, page = demo.run(names, phantom, "smoke", out, pictures=2, say=said.append)
         assert [one.run.model["name"] for one in results] == ["uniform", "oracle", "mine"]
         assert [one.model for one in readings] == ["mine"]
         assert (out / "readings.txt").read_text() == f"{readings[0].text}.\n"
@@ -241,7 +241,12 @@ class TestDemo:
         pictures = sorted((out / "heatmaps").glob("*.png"))
         assert len(pictures) == 2
         assert all(Image.open(one).width > 4 * PANEL for one in pictures)
-        assert said[-1].startswith(f"[3/3] {named}:mine: ")
+        assert said[-2].startswith(f"[3/3] {named}:mine: ")
+        assert said[-1] == "report ..."
+        # Data that were not generated are not passed on unasked: the runs keep no maps, the report holds figures only.
+        assert page == out / "report" / "index.html"
+        assert "Figures only" in page.read_text()
+        assert not (out / "oracle" / "maps.safetensors").exists()
 
     def test_runs_everything_that_ships(self) -> None:
         assert demo.models() == (*demo.BOUNDS, *(f"{PREFIX}{variant}" for variant in VARIANTS))
@@ -324,6 +329,23 @@ def test_films_that_cannot_be_decoded_are_not_pictured(phantom: Dataset, tmp_pat
     demo.run([f"{copy}:mine"], replace(phantom, instances=broken), "smoke", tmp_path, pictures=3)
     drawn = {path.stem for path in (tmp_path / "heatmaps").glob("*.png")}
     assert len(drawn) == len(others)
+
+
+def test_the_report_shows_what_the_models_look_at_when_asked(phantom: Dataset, tmp_path: Path) -> None:
+    results, _, _, page = demo.run(["uniform", "oracle"], phantom, "smoke", tmp_path, include_data=True)
+    assert all(one.maps is None for one in results)
+    assert (page.parent / "gallery.html").exists()
+    assert phantom.instances[0].sentence in (page.parent / "data" / "g1-instances.js").read_text()
+
+
+def test_a_folder_of_the_reports_name_that_is_none_is_refused_before_any_model_runs(
+    phantom: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.tex").write_text("mine")
+    with pytest.raises(WronglungError, match="holds something that is not a report"):
+        demo.run(["uniform"], phantom, "smoke", tmp_path)
+    assert not (tmp_path / "uniform").exists()
 
 
 def test_the_demo_folder_is_made_of_runs(phantom: Dataset, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ KEYS = [
     "auroc",
     "average_precision",
     *(f"{measure}@{p}" for p in PERCENTS for measure in ("precision", "recall", "f1", "iou")),
+    "average_precision_normalized",
+    "relevance_rank_accuracy",
 ]
 TIES: list[Ties] = ["exact", "released"]
 
@@ -47,13 +49,22 @@ def naive(pixels: list[float], mask: list[bool], ties: Ties) -> dict[str, float]
     for threshold in set(inside):
         retrieved, hit = (sum(value >= threshold for value in values) for values in (pixels, inside))
         scores["average_precision"] += inside.count(threshold) / positives * hit / retrieved
+    prevalence = positives / n
+    scores["average_precision_normalized"] = (
+        (scores["average_precision"] - prevalence) / (1 - prevalence) if outside else math.nan
+    )
+
+    def expected_in_top(k: int) -> float:
+        boundary = sorted(pixels)[n - k]
+        surely = sum(value > boundary for value in pixels)
+        share = (k - surely) / pixels.count(boundary)
+        return sum(value > boundary for value in inside) + share * inside.count(boundary)
+
+    scores["relevance_rank_accuracy"] = expected_in_top(positives) / positives
     for p in PERCENTS:
         if ties == "exact":
             k = max(1, n * p // 100)
-            boundary = sorted(pixels)[n - k]
-            surely = sum(value > boundary for value in pixels)
-            share = (k - surely) / pixels.count(boundary)
-            tp = sum(value > boundary for value in inside) + share * inside.count(boundary)
+            tp = expected_in_top(k)
             size, tp_strict, size_strict = float(k), tp, float(k)
         else:
             k = int(n * p / 100)
@@ -304,7 +315,8 @@ def test_a_map_is_sorted_once_for_all_its_masks(monkeypatch: pytest.MonkeyPatch)
 
 def test_other_percentages_can_be_asked_for() -> None:
     result = score(rank(torch.arange(1000.0)), np.arange(1000) >= 990, percents=(1,))
-    assert set(result) == {"auroc", "average_precision", "precision@1", "recall@1", "f1@1", "iou@1"}
+    further = {"average_precision_normalized", "relevance_rank_accuracy"}
+    assert set(result) == {"auroc", "average_precision", "precision@1", "recall@1", "f1@1", "iou@1", *further}
     assert set(result.values()) == {1.0}
 
 

@@ -53,7 +53,7 @@ def test_built_in_tasks_are_those_of_the_paper() -> None:
 def test_the_released_suite_names_where_it_differs() -> None:
     exact, released = load_suite("wrong-lung"), load_suite("wrong-lung-released")
     assert [task.name for task in exact.tasks] == [task.name for task in released.tasks]
-    assert exact.metrics == released.metrics
+    assert exact.metrics[: len(released.metrics)] == released.metrics  # the paper's come first
     assert released.protocol.upsampling == "nearest"
     assert released.protocol.box_edges == "inclusive"
     assert released.protocol.definitions == "released"

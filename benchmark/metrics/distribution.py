@@ -6,6 +6,7 @@ and divergences are in nats. NaN is undefined.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -46,6 +47,15 @@ def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) ->
     if no_attention_weight is not None:
         p = torch.cat((no_attention_weight[:, None].to(p), p), dim=1)
     return _sum(torch.special.entr(p.clamp(min=0)))
+
+
+def focus(in_nats: float, regions: int) -> float:
+    """1 - exp(entropy) / regions, in [0, 1), of a map of ``in_nats`` over ``regions`` (with the no-attention weight, if any).
+
+    exp(entropy) is the effective number of regions that a map lies on; a uniform map has focus 0. NaN stays NaN.
+    """
+    share = math.exp(in_nats) / regions
+    return share if math.isnan(share) else 1 - min(share, 1.0)
 
 
 def symmetric_kl(p: torch.Tensor, q: torch.Tensor, floor: float | None = EPSILON) -> torch.Tensor:

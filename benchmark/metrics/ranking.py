@@ -1,7 +1,7 @@
 """Exact pixel-ranking metrics: how well a saliency map ranks the pixels inside a mask above those outside.
 
 A map is ranked once (:func:`rank`), on its device, and then scored against any number of masks (:func:`score`) on
-the host. Pixels of equal value form a tie group; every metric depends on the groups alone, never on the order
+the host, from the places that a mask's pixels have in the ranking (:func:`places`). Pixels of equal value form a tie group; every metric depends on the groups alone, never on the order
 inside one. Counts are integers and sums run in one fixed order, so the figures are the same on every device.
 """
 
@@ -25,8 +25,8 @@ PERCENTS = (5, 10, 20, 30)
 class Ranking:
     """The pixels of one map in ascending order of value.
 
-    ``order`` [n] holds pixel indices; ``group`` [n] the tie group at each place of the order; ``starts`` [groups + 1]
-    the place where each group begins, closed by n.
+    ``order`` [n] holds pixel indices, ascending within a tie group; ``group`` [n] the tie group at each place of the
+    order; ``starts`` [groups + 1] the place where each group begins, closed by n.
     """
 
     order: npt.NDArray[np.int64]
@@ -59,16 +59,36 @@ def rank(pixels: torch.Tensor) -> Ranking:
     return Ranking(order.cpu().numpy(), group, _bounds(changed))
 
 
+def places(ranking: Ranking, mask: torch.Tensor | npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The places that the pixels of a mask (bool [n], true inside the boxes) have in a ranking, ascending: [positives].
+
+    Raises ``ValueError`` for a mask of another shape or dtype.
+    """
+    inside = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else mask
+    n = len(ranking.order)
+    if inside.shape != (n,) or inside.dtype != np.bool_:
+        raise ValueError(f"mask must be bool [{n}], not {inside.dtype} {list(inside.shape)}")
+    return np.flatnonzero(inside.take(ranking.order))
+
+
 def score(
     ranking: Ranking,
     mask: torch.Tensor | npt.NDArray[np.bool_],
     ties: Ties = "exact",
     percents: Sequence[int] = PERCENTS,
 ) -> dict[str, float]:
-    """Score a ranked map against one mask (bool [n], true inside the boxes).
+    """Score a ranked map against one mask (bool [n], true inside the boxes): :func:`score_places` of its places."""
+    return score_places(ranking, places(ranking, mask), ties, percents)
+
+
+def score_places(
+    ranking: Ranking, hits: npt.NDArray[np.int64], ties: Ties = "exact", percents: Sequence[int] = PERCENTS
+) -> dict[str, float]:
+    """Score a ranked map against the :func:`places` of a mask's pixels.
 
     Returns ``auroc``, ``average_precision``, and for each of ``percents`` p (0 < p < 100) ``precision@p``,
-    ``recall@p``, ``f1@p`` and ``iou@p``, all in [0, 1]. With P positive pixels of n:
+    ``recall@p``, ``f1@p`` and ``iou@p``, then ``average_precision_normalized`` and ``relevance_rank_accuracy``; all are at
+    most 1. With P positive pixels of n:
 
     * ``auroc``: the chance that a positive pixel outranks a negative one, ties counting one half (Mann–Whitney).
     * ``average_precision``: Σ (R_i - R_(i-1)) · precision_i over the tie groups from the top, without interpolation.
@@ -77,21 +97,23 @@ def score(
       recall = TP / P, f1 = 2 TP / (k + P), iou = TP / (k + P - TP).
     * top p %, ``ties="released"``, as the released code of "That's the Wrong Lung!" computes it: t is the largest of
       the n - k lowest values, k = ⌊n · p / 100⌋; precision, recall and F1 take the pixels ≥ t, IoU those > t.
+    * ``average_precision_normalized``: (average precision - P / n) / (1 - P / n).
+    * ``relevance_rank_accuracy``: precision (and recall) of the P highest pixels, ties at the boundary by equal shares.
 
-    NaN is undefined: everything without a positive pixel, ``auroc`` without a negative one.
+    NaN is undefined: everything without a positive pixel, ``auroc`` and ``average_precision_normalized`` without a
+    negative one.
     """
-    inside = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else mask
-    n = len(ranking.order)
-    if inside.shape != (n,) or inside.dtype != np.bool_:
-        raise ValueError(f"mask must be bool [{n}], not {inside.dtype} {list(inside.shape)}")
     if not all(0 < p < 100 for p in percents):
         raise ValueError(f"percents must lie between 0 and 100: {list(percents)}")
-    hits = np.flatnonzero(inside.take(ranking.order))
     auroc, average_precision = _areas(ranking, hits) if len(hits) else (math.nan, math.nan)
     scores = {"auroc": auroc, "average_precision": average_precision}
     for p in percents:
         measures = _top(ranking, hits, ties, p) if len(hits) else (math.nan,) * 4
         scores[f"precision@{p}"], scores[f"recall@{p}"], scores[f"f1@{p}"], scores[f"iou@{p}"] = measures
+    prevalence = len(hits) / len(ranking.order)
+    beyond_chance = average_precision - prevalence
+    scores["average_precision_normalized"] = beyond_chance / (1 - prevalence) if prevalence < 1 else math.nan
+    scores["relevance_rank_accuracy"] = _expected(ranking, hits, len(hits)) / len(hits) if len(hits) else math.nan
     return scores
 
 
@@ -138,14 +160,20 @@ def _top(ranking: Ranking, hits: npt.NDArray[np.int64], ties: Ties, percent: int
     n, positives = len(ranking.order), len(hits)
     k = n * percent // 100
     if ties == "exact":
-        k = max(1, k)
-    start, end = ranking.tied_with(n - k if ties == "exact" else n - k - 1)
+        size = iou_size = max(1, k)
+        tp = iou_tp = _expected(ranking, hits, size)
+    else:
+        start, end = ranking.tied_with(n - k - 1)
+        below_start, below_end = np.searchsorted(hits, (start, end)).tolist()
+        tp, size = positives - below_start, n - start
+        iou_tp, iou_size = positives - below_end, n - end
+    return tp / size, tp / positives, 2 * tp / (size + positives), iou_tp / (iou_size + positives - iou_tp)
+
+
+def _expected(ranking: Ranking, hits: npt.NDArray[np.int64], k: int) -> float:
+    """How many of the k highest pixels are positive, the pixels tied at the boundary being in by equal shares."""
+    n, positives = len(ranking.order), len(hits)
+    start, end = ranking.tied_with(n - k)
     below_start, below_end = np.searchsorted(hits, (start, end)).tolist()
     above, tied = positives - below_end, below_end - below_start
-    if ties == "exact":
-        tp = iou_tp = above + (k - (n - end)) / (end - start) * tied
-        size = iou_size = k
-    else:
-        tp, size = above + tied, n - start
-        iou_tp, iou_size = above, n - end
-    return tp / size, tp / positives, 2 * tp / (size + positives), iou_tp / (iou_size + positives - iou_tp)
+    return float(above + (k - (n - end)) / (end - start) * tied)

@@ -1,53 +1,125 @@
-"""Confidence intervals by resampling patients."""
+"""Confidence intervals by resampling whole clusters: the patients, with all their sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+
+from .clusters import MIN_CLUSTERS, Floats, Names, Totals, divided, totals
+
+__all__ = [
+    "FEW_CLUSTERS",
+    "LEVEL",
+    "MIN_CLUSTERS",
+    "RESAMPLES",
+    "Method",
+    "caution",
+    "cluster_intervals",
+    "resampled_means",
+]
 
 RESAMPLES = 2000
-MIN_CLUSTERS = 10
-"""Below this many patients no interval is given."""
+LEVEL = 0.95
 FEW_CLUSTERS = 50
 """Below this many patients intervals of a mean are known to be unreliable."""
 
-Floats = npt.NDArray[np.float64]
+Method = Literal["percentile", "bca"]
 
 
 def cluster_intervals(
     values: Floats,
-    clusters: Sequence[str] | npt.NDArray[np.object_],
+    clusters: Names,
     seed: int,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = RESAMPLES,
+    method: Method = "percentile",
 ) -> tuple[Floats, Floats]:
-    """Percentile intervals for the mean of each column, resampling whole clusters.
+    """Bootstrap intervals for the mean of each column, resampling whole clusters.
 
-    ``values`` is [rows, columns] with NaN for "not defined"; ``clusters`` names each row's cluster (patient). Every
-    column is resampled with the same clusters, so differences between columns are paired, and the resamples depend on
-    the seed and the set of clusters only. Returns the low and the high ends, [columns] each, NaN where fewer than
-    ``MIN_CLUSTERS`` clusters have a defined value. A resample without a defined value is left out of its column.
+    ``values`` is [rows, columns] with NaN for "not defined"; ``clusters`` names each row's cluster (patient). The resamples
+    are those of :func:`resampled_means`: shared by all columns, so the interval of a paired difference is that of the column
+    of differences. Returns the low and the high ends, [columns] each, NaN where fewer than ``MIN_CLUSTERS`` clusters have a
+    defined value, and for a column with an infinite value. A resample without a defined value is left out of its column.
+
+    ``bca`` corrects the percentiles for bias and skewness (Efron, "Better bootstrap confidence intervals", JASA 1987), the
+    acceleration from leaving out each cluster in turn. A column whose resamples all lie on one side of its mean, or are
+    all equal to it, has no correction and gets the percentile interval.
     """
-    names, index = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-    defined = ~np.isnan(values)
-    sums = np.zeros((len(names), values.shape[1]))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, index, np.where(defined, values, 0.0))
-    np.add.at(counts, index, defined.astype(np.float64))
-    blocks = _kept_weights if len(names) * resamples <= _KEPT else _weights
-    means = np.empty((resamples, values.shape[1]))
-    for start, weights in zip(range(0, resamples, _BLOCK), blocks(len(names), seed, resamples), strict=True):
-        with np.errstate(invalid="ignore"):
-            means[start : start + len(weights)] = (weights @ sums) / (weights @ counts)
-    low, high = (np.full(values.shape[1], np.nan) for _ in range(2))
-    enough = (counts > 0).sum(0) >= MIN_CLUSTERS
+    by_cluster = totals(values, clusters)
+    low, high = np.full((2, by_cluster.sums.shape[1]), np.nan)
+    enough = by_cluster.usable
     if enough.any():
-        tail = (1 - level) / 2
-        low[enough], high[enough] = np.nanquantile(means[:, enough], (tail, 1 - tail), axis=0)
+        chosen = Totals(by_cluster.sums[:, enough], by_cluster.counts[:, enough])
+        means = _resampled(chosen, seed, resamples)
+        tails = ((1 - level) / 2, (1 + level) / 2)
+        if method == "percentile":
+            low[enough], high[enough] = np.nanquantile(means, tails, axis=0)
+        else:
+            corrected = _bca(means, chosen, tails)
+            ends = [np.nanquantile(means[:, at], corrected[:, at]) for at in range(means.shape[1])]
+            low[enough], high[enough] = np.transpose(ends)
     return low, high
+
+
+def resampled_means(values: Floats, clusters: Names, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """The mean of each column in each resample of clusters, [resamples, columns].
+
+    NaN where a resample has no defined value, and in a column with an infinite value. Clusters are drawn with replacement, as many as there are. Which are drawn in a resample depends on the seed and the set of
+    names in ``clusters`` only: columns, and calls for other models of the same instances, are paired resample by resample.
+    """
+    return _resampled(totals(values, clusters), seed, resamples)
+
+
+def caution(clusters: int, unit: str = "patients") -> str | None:
+    """What a reader must be told of intervals over this many clusters, in words; None if there are enough."""
+    if clusters < MIN_CLUSTERS:
+        return f"{clusters} {unit}; no intervals under {MIN_CLUSTERS}"
+    if clusters < FEW_CLUSTERS:
+        return f"{clusters} {unit}; intervals are unreliable under {FEW_CLUSTERS}"
+    return None
+
+
+def _bca(means: Floats, by_cluster: Totals, tails: tuple[float, float]) -> Floats:
+    """The probabilities, [2, columns], at which BCa reads the quantiles of the resampled means [resamples, columns]."""
+    estimate = by_cluster.means
+    below = np.nanmean(np.where(np.isnan(means), np.nan, (means < estimate) + 0.5 * (means == estimate)), axis=0)
+    bias = ndtri(below)
+    normal = ndtri(np.array(tails))[:, None]
+    shifted = bias + normal
+    shrink = 1 - _acceleration(by_cluster) * shifted
+    with np.errstate(divide="ignore", invalid="ignore"):
+        corrected = ndtr(bias + np.where(shrink > 0, shifted / shrink, np.copysign(np.inf, shifted)))
+    return np.where(np.isfinite(bias), corrected, ndtr(normal))
+
+
+def _acceleration(by_cluster: Totals) -> Floats:
+    """Skewness of the jackknife over clusters divided by 6, [columns] (Efron 1987, equation 7.3); 0 for a constant column.
+
+    A cluster without a defined value moves no mean and is left out.
+    """
+    sums, counts = by_cluster
+    left_out = divided(sums.sum(0) - sums, counts.sum(0) - counts)
+    used = counts > 0
+    centre = np.where(used, left_out, 0.0).sum(0) / used.sum(0)
+    influence = np.where(used, centre - left_out, 0.0)
+    squares = (influence**2).sum(0)
+    scale = 6 * squares**1.5
+    return np.asarray(np.divide((influence**3).sum(0), scale, out=np.zeros_like(scale), where=scale > 0))
+
+
+def _resampled(by_cluster: Totals, seed: int, resamples: int) -> Floats:
+    sums, counts = by_cluster
+    means = np.full((resamples, sums.shape[1]), np.nan)
+    if not len(sums):
+        return means
+    blocks = _kept_weights if len(sums) * resamples <= _KEPT else _weights
+    for start, weights in zip(range(0, resamples, _BLOCK), blocks(len(sums), seed, resamples), strict=True):
+        means[start : start + len(weights)] = divided(weights @ sums, weights @ counts)
+    return means
 
 
 _BLOCK = 100

@@ -1,0 +1,60 @@
+"""The pointing game: whether the maximum of a map lies in a mask.
+
+A map may have several maxima, all of them if it is constant; the variants differ in what they make of that.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from .ranking import Ranking
+
+TOLERANCE = 15
+"""Pixels between centres, as in TorchRay (Fong et al., "Understanding Deep Networks via Extremal Perturbations", ICCV 2019)."""
+
+_FEW = 64
+"""Up to so many points, looking around each is faster than one distance transform of the mask."""
+
+
+def maxima(ranking: Ranking) -> npt.NDArray[np.int64]:
+    """The pixels of the highest value, ascending flat indices [m], m ≥ 1."""
+    return ranking.order[ranking.starts[-2] :]
+
+
+def pointing_game(points: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Hits of the :func:`maxima` of a map in a mask (bool [rows, columns]), in [0, 1]; NaN for a mask without pixels.
+
+    ``pointing_game`` is the share of maxima inside, ``pointing_game_first`` whether the first one is, ``pointing_game_any``
+    whether one of them is.
+    """
+    inside = mask.reshape(-1).take(points)
+    figures = (float(inside.mean()), float(inside[0]), float(inside.any())) if mask.any() else (math.nan,) * 3
+    return dict(zip(("pointing_game", "pointing_game_first", "pointing_game_any"), figures, strict=True))
+
+
+def share_near(points: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_], tolerance: int = TOLERANCE) -> float:
+    """The share of ``points`` (flat indices [m], m ≥ 1) with a pixel of a mask (bool [rows, columns]) near them.
+
+    Near: the centres are at most ``tolerance`` pixels apart (Euclidean distance). NaN for a mask without pixels.
+    """
+    if not mask.any():
+        return math.nan
+    if len(points) > _FEW:
+        near = ndimage.distance_transform_edt(~mask) <= tolerance
+        return float(near.reshape(-1).take(points).mean())
+    dy, dx = _disc(tolerance)
+    rows, columns = np.divmod(points, mask.shape[1])
+    y, x = rows[:, None] + dy, columns[:, None] + dx
+    on_grid = (y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1])
+    hit = on_grid & mask[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)]
+    return float(hit.any(1).mean())
+
+
+def _disc(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    offsets = np.arange(-radius, radius + 1)
+    dy, dx = np.nonzero(offsets[:, None] ** 2 + offsets**2 <= radius**2)
+    return dy - radius, dx - radius
