@@ -6,7 +6,8 @@ A family prepares what it needs of a map once, and then measures the map against
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TypeAlias
@@ -57,7 +58,7 @@ Measure: TypeAlias = Callable[[Target, npt.NDArray[np.int64]], Mapping[str, floa
 """Metric values of a map against a target, whose pixels have the given places in the map's ranking; NaN where undefined."""
 
 
-def measures(grid_map: GridMap, wanted: Collection[str]) -> list[Measure]:
+def measures(grid_map: GridMap, wanted: AbstractSet[str]) -> list[Measure]:
     """What measures ``grid_map``, for the families that hold a metric of ``wanted``."""
     return [prepare(grid_map) for names, prepare in _FAMILIES.items() if not names.isdisjoint(wanted)]
 
@@ -74,8 +75,7 @@ def halves(frame: ScoringFrame) -> Halves:
 
 
 def _pointing(grid_map: GridMap) -> Measure:
-    points = maxima(grid_map.ranking)
-    return lambda target, hits: pointing_game(points, target.mask)
+    return lambda target, hits: pointing_game(grid_map.ranking, hits)
 
 
 def _tolerance(grid_map: GridMap) -> Measure:
@@ -94,7 +94,7 @@ def _contrast(grid_map: GridMap) -> Measure:
 
 
 def _minmax(grid_map: GridMap) -> Measure:
-    cut = cuts(grid_map.ranking, grid_map.pixels.reshape(-1), "minmax")
+    cut = cuts(grid_map.ranking, "minmax")
 
     def measure(target: Target, hits: npt.NDArray[np.int64]) -> Mapping[str, float]:
         miou, mdice = overlaps(cut, hits, grid_map.pixels.size)
@@ -104,7 +104,7 @@ def _minmax(grid_map: GridMap) -> Measure:
 
 
 def _clamp(grid_map: GridMap) -> Measure:
-    cut = cuts(grid_map.ranking, grid_map.pixels.reshape(-1), "clamp")
+    cut = cuts(grid_map.ranking, "clamp")
 
     def measure(target: Target, hits: npt.NDArray[np.int64]) -> Mapping[str, float]:
         return {"miou_clamp": overlaps(cut, hits, grid_map.pixels.size)[0]}

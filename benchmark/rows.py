@@ -117,5 +117,7 @@ def _measure(
 
 def _mean(values: Sequence[float]) -> float:
     """The mean of the defined values."""
+    if len(values) == 1:
+        return values[0]
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else math.nan

@@ -26,7 +26,7 @@ from .geometry import Geometry
 from .instances import Skipped
 from .plan import ImagePlan, Plan, Question
 from .protocol import AdapterError, Alignment, DualEncoder, Features, LoadedImage, check_alignment
-from .scoring import ScoredMap, metrics_of, score_map
+from .scoring import ScoredMap, Wanted, score_map
 
 CHUNK = 16
 """Images in work at a time; as many as fit a batch, if that is larger."""
@@ -128,7 +128,7 @@ class Runner:
     ) -> None:
         self.model = model
         self.plan = plan
-        self._metrics = metrics_of(plan.suite)
+        self._wanted = Wanted.by(plan.suite)
         self.batch = BatchSize(batch_size)
         self._sentence_batch = BatchSize(batch_size * SENTENCES_PER_IMAGE)
         self.stages = Stages()
@@ -308,7 +308,7 @@ class Runner:
             None if weight is None else float(weight[row]),
             dict.fromkeys(one.trial.boxes for one in questions if one.trial is not None),
             keep_mass="random_attention_kl" in self.plan.suite.metrics,
-            metrics=self._metrics,
+            wanted=self._wanted,
         )
         return Answer(scored, _item(alignment.local_similarity, row), _item(alignment.global_similarity, row))
 

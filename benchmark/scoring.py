@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -54,6 +54,21 @@ class ScoredMap:
     mass: torch.Tensor | None
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The metrics that a suite asks for, by name, and those of them that bring their own function."""
+
+    names: frozenset[str] = frozenset()
+    own: tuple[Metric, ...] = ()
+
+    @classmethod
+    def by(cls, suite: SuiteSpec) -> Wanted:
+        """Those that it only correlates are among them."""
+        names = {*suite.metrics, *suite.correlations} - {"is_abnormal"}
+        found = map(find_metric, sorted(names))
+        return cls(frozenset(names), tuple(metric for metric in found if metric.function is not None))
+
+
 def score_map(
     saliency: torch.Tensor,
     geometry: Geometry,
@@ -62,13 +77,13 @@ def score_map(
     no_attention_weight: float | None,
     box_sets: Iterable[tuple[Box, ...]],
     keep_mass: bool,
-    metrics: Sequence[Metric] = (),
+    wanted: Wanted = Wanted(),
 ) -> ScoredMap:
     """Score a map [rows, columns] against sets of boxes (original pixels, each set meaning its union).
 
     The map is ranked once for all of them, and not kept: it may be a view of a buffer that the model will reuse.
-    ``no_attention_weight`` is the mass that the model put on no region, or None where it has no such thing. ``metrics``
-    are those that the suite asks for (:func:`metrics_of`): what does not follow from the ranking is computed only for them.
+    ``no_attention_weight`` is the mass that the model put on no region, or None where it has no such thing. What does not
+    follow from the ranking is computed only where it is ``wanted``.
 
     Raises :class:`WronglungError` for a metric's own function that fails or returns what is no figure.
     """
@@ -77,7 +92,7 @@ def score_map(
     pixels = frame.sample(saliency, protocol.upsampling)
     ranking = rank(pixels.flatten())
     grid_map = GridMap(pixels.cpu().numpy(), ranking, halves(frame), card)
-    further = measures(grid_map, {metric.name for metric in metrics})
+    further = measures(grid_map, wanted.names)
     by_boxes = {}
     for boxes in box_sets:
         target = _target(frame, boxes, protocol.box_edges == "inclusive", protocol.targets == "masks")
@@ -85,8 +100,7 @@ def score_map(
         values = score_places(ranking, hits, protocol.definitions)
         for measure in further:
             values |= measure(target, hits)
-        own = (metric for metric in metrics if metric.function is not None)
-        values |= {metric.name: _figure(metric, grid_map.pixels, target.mask) for metric in own}
+        values |= {metric.name: _figure(metric, grid_map.pixels, target.mask) for metric in wanted.own}
         by_boxes[boxes] = ScoredBoxes(values, _reason(target.mask, boxes, geometry))
     released = protocol.definitions == "released"
     if released and card.map_kind == "distribution":
@@ -99,13 +113,6 @@ def score_map(
         in_nats = float(entropy(mass * (1 - weight), torch.tensor([weight], dtype=torch.float64)))
     focused = focus(in_nats, saliency.numel() + (no_attention_weight is not None))
     return ScoredMap(by_boxes, in_nats, focused, no_attention_weight, mass if keep_mass else None)
-
-
-def metrics_of(suite: SuiteSpec) -> tuple[Metric, ...]:
-    """The metrics that a suite asks for, those that it only correlates among them."""
-    names = dict.fromkeys((*suite.metrics, *suite.correlations))
-    names.pop("is_abnormal", None)
-    return tuple(map(find_metric, names))
 
 
 def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> float:

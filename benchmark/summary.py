@@ -45,7 +45,7 @@ def _block(
 ) -> Iterator[Score]:
     """The cells of one task and subset. Equal seeds make equal resamples, so cells of different blocks are paired too."""
     metrics = [metric for metric in suite.metrics if _belongs(metric, task, suite)]
-    values = by_task[task.name][metrics].to_numpy(dtype=np.float64)
+    values = by_task[task.name][metrics].to_numpy(dtype=np.float64, copy=True)
     deltas = values - by_task[suite.base_of(task).name][metrics].to_numpy(dtype=np.float64)
     if task.perturbation is None:
         deltas[:] = np.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from .columns import Intervals
 from .sections import Section
@@ -67,8 +68,6 @@ footer { font-size: .9rem; }
 
 def html(sections: Sequence[Section], intervals: Intervals) -> str:
     """A page that opens from disk; the best figures of a column, and those that tie, are bold."""
-    from itertools import groupby
-
     from jinja2 import Environment
 
     shown = []
@@ -77,9 +76,7 @@ def html(sections: Sequence[Section], intervals: Intervals) -> str:
         for at, (corner, columns) in enumerate(blocks(section) if section.applicable else ()):
             ranks = at == 0 and shows_ranks(section)
             groups = []
-            for ranked, lines in groupby(
-                section.lines, key=lambda line: (line.published, line.role, bool(line.misses))
-            ):
+            for kind, lines in groupby(section.lines, key=lambda line: (line.published, line.role, bool(line.misses))):
                 rows = [
                     {
                         "name": label(line),
@@ -94,7 +91,7 @@ def html(sections: Sequence[Section], intervals: Intervals) -> str:
                     }
                     for line in lines
                 ]
-                groups.append({"aside": ranked != (False, "model", False), "rows": rows})
+                groups.append({"aside": kind != (False, "model", False), "rows": rows})
             head = [corner, *(["Rank"] if ranks else []), *(column.label for column in columns)]
             tables.append({"head": head, "groups": groups})
         shown.append({"title": title(section), "tables": tables})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from leaderboard_runs import made
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.metrics.catalogue import METRICS
 from wronglung.leaderboard.board import board
-from wronglung.leaderboard.columns import Layout, check_layout, load_layout
+from wronglung.leaderboard.columns import Layout, RankingSpec, check_layout, load_layout
 from wronglung.leaderboard.render import render
+from wronglung.leaderboard.tabular import tidy
 
 
 @pytest.fixture
@@ -102,6 +104,21 @@ class TestAFileOfOnesOwn:
         )
         with pytest.raises(WronglungError, match="cannot be ranked by entropy: it is a diagnostic"):
             board([made("a")], layout=layout)
+
+
+class TestTheDocumentation:
+    PAGE = (Path(__file__).parent.parent / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+
+    def test_shows_a_file_that_is_read(self, file: Callable[[str], Path]) -> None:
+        [text] = re.findall(r"```yaml\n(.*?)```", self.PAGE, re.DOTALL)
+        layout = load_layout(file(text))
+        check_layout(layout, [made("a").run], Path("columns.yaml"))
+        assert layout.ranking == RankingSpec() == load_layout().ranking
+
+    def test_names_the_columns_of_the_tidy_table(self) -> None:
+        table = self.PAGE.split("The parquet file's columns:")[1].split("## Rules")[0]
+        firsts = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+        assert re.findall(r"`(\w+)`", "".join(firsts)) == list(tidy(board([made("a")])).columns)
 
 
 class TestRefusals:

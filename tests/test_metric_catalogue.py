@@ -66,7 +66,9 @@ def test_changes_are_judged_of_what_is_ranked_by(name: str) -> None:
         assert 0 < metric.margin < 0.1
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if "similarity" not in name and name != "no_attention_weight"])
+@pytest.mark.parametrize(
+    "name", [name for name in METRICS if "similarity" not in name and name != "no_attention_weight"]
+)
 def test_each_measure_of_a_map_says_what_degenerate_input_gives(name: str) -> None:
     assert METRICS[name].degenerate
     assert METRICS[name].ties or name in DIAGNOSTICS

@@ -61,7 +61,9 @@ def test_nearly_flat_maps_lose_no_digits(spread: float, offset: float) -> None:
     pixels = rng.random((100, 100)).astype(np.float32).astype(np.float64)
     mask = np.arange(100) < np.full((100, 1), 30)
     pixels[~mask] *= spread
-    assert cnr(pixels + offset, mask) == pytest.approx(plain(pixels + offset, mask), rel=1e-8)
+    # Next to an offset the values themselves have fewer digits.
+    near = 1e-8 if offset < 1e6 else 1e-4
+    assert cnr(pixels + offset, mask) == pytest.approx(plain(pixels, mask), rel=near)
 
 
 def test_a_map_on_the_wrong_lung_is_negative_and_its_absolute_value_hides_it() -> None:

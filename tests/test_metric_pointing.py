@@ -12,22 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wronglung.benchmark.metrics.pointing import maxima, pointing_game, share_near
-from wronglung.benchmark.metrics.ranking import rank
+from wronglung.benchmark.metrics.ranking import places, rank
 
 BoolArray = npt.NDArray[np.bool_]
 SIZE = 40
 
 
-def points_of(pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    return maxima(rank(torch.from_numpy(pixels).float().flatten()))
-
-
-def played(pixels: npt.NDArray[np.float64], mask: BoolArray) -> tuple[float, float, float, float]:
-    """Expected, first, any, and within 15 pixels."""
-    points = points_of(pixels)
-    figures = pointing_game(points, mask)
+def played(pixels: npt.NDArray[np.float64], mask: BoolArray, tolerance: int = 15) -> list[float]:
+    """Expected, first, any, and within the tolerance."""
+    ranking = rank(torch.from_numpy(pixels).float().flatten())
+    figures = pointing_game(ranking, places(ranking, mask.ravel()))
     assert list(figures) == ["pointing_game", "pointing_game_first", "pointing_game_any"]
-    return (*figures.values(), share_near(points, mask))  # type: ignore[return-value]
+    return [*figures.values(), share_near(maxima(ranking), mask, tolerance)]
 
 
 def box(y1: int, y2: int, x1: int, x2: int, size: int = SIZE) -> BoolArray:
@@ -49,17 +45,16 @@ def maps_and_masks(draw: st.DrawFn) -> tuple[npt.NDArray[np.float64], BoolArray]
 @given(maps_and_masks(), st.integers(0, 4))
 def test_each_variant_follows_its_definition(case: tuple[npt.NDArray[np.float64], BoolArray], tolerance: int) -> None:
     pixels, mask = case
-    points = points_of(pixels)
-    figures = pointing_game(points, mask)
+    figures = played(pixels, mask, tolerance)
     inside = [(y, x) for y, x in np.ndindex(mask.shape) if mask[y, x]]
     if not inside:
-        assert all(map(math.isnan, (*figures.values(), share_near(points, mask, tolerance))))
+        assert all(map(math.isnan, figures))
         return
     tied = [(y, x) for y, x in np.ndindex(mask.shape) if pixels[y, x] == pixels.max()]
     hits = [point in inside for point in tied]
     near = [any((y - v) ** 2 + (x - u) ** 2 <= tolerance**2 for v, u in inside) for y, x in tied]
-    assert list(figures.values()) == pytest.approx([sum(hits) / len(tied), hits[0], any(hits)])
-    assert share_near(points, mask, tolerance) == pytest.approx(sum(near) / len(tied))
+    expected = [sum(hits) / len(tied), float(hits[0]), float(any(hits)), sum(near) / len(tied)]
+    assert figures == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("tied", [1, 40, 64, 65, 900])
@@ -83,8 +78,8 @@ def test_a_constant_map_is_at_chance_where_ties_are_shared() -> None:
 
 def test_every_maximum_hits_a_mask_that_fills_the_image() -> None:
     full = np.ones((SIZE, SIZE), np.bool_)
-    assert played(np.ones((SIZE, SIZE)), full) == (1, 1, 1, 1)
-    assert played(np.random.default_rng(0).random((SIZE, SIZE)), full) == (1, 1, 1, 1)
+    assert played(np.ones((SIZE, SIZE)), full) == [1, 1, 1, 1]
+    assert played(np.random.default_rng(0).random((SIZE, SIZE)), full) == [1, 1, 1, 1]
 
 
 def test_there_is_nothing_to_point_at_in_an_empty_mask() -> None:
@@ -96,7 +91,7 @@ def test_there_is_nothing_to_point_at_in_an_empty_mask() -> None:
 def test_tolerance_ends_after_fifteen_pixels(distance: int, hit: int) -> None:
     pixels = np.zeros((SIZE, SIZE))
     pixels[5, 5] = 1
-    assert played(pixels, box(5, 6, 5 + distance, 6 + distance)) == (0, 0, 0, hit)
+    assert played(pixels, box(5, 6, 5 + distance, 6 + distance)) == [0, 0, 0, hit]
     # 9² + 12² = 15²: the tolerance is a disc, not a square.
     assert played(pixels, box(14, 15, 17, 18))[3] == 1
     assert played(pixels, box(15, 16, 17, 18))[3] == 0
@@ -105,5 +100,5 @@ def test_tolerance_ends_after_fifteen_pixels(distance: int, hit: int) -> None:
 def test_pixels_that_the_model_never_saw_are_no_maximum() -> None:
     pixels = np.full((SIZE, SIZE), -math.inf)
     pixels[:, 30:] = -5.0
-    assert played(pixels, box(0, SIZE, 30, SIZE)) == (1, 1, 1, 1)
-    assert played(pixels, box(0, SIZE, 0, 10)) == (0, 0, 0, 0)
+    assert played(pixels, box(0, SIZE, 30, SIZE)) == [1, 1, 1, 1]
+    assert played(pixels, box(0, SIZE, 0, 10)) == [0, 0, 0, 0]

@@ -24,20 +24,20 @@ SCALES: list[Scale] = ["minmax", "clamp"]
 
 def figures(pixels: Pixels, mask: BoolArray, scale: Scale) -> tuple[float, float]:
     ranking = rank(torch.from_numpy(pixels))
-    return overlaps(cuts(ranking, pixels, scale), places(ranking, mask), len(pixels))
+    return overlaps(cuts(ranking, scale), places(ranking, mask), len(pixels))
 
 
 def naive(pixels: Pixels, mask: BoolArray, scale: Scale) -> tuple[float, float]:
     if not mask.any():
         return math.nan, math.nan
     values = pixels.astype(np.float64)
+    seen = values[np.isfinite(values)]
     if scale == "clamp":
-        values = values.clip(min=0)
+        chosen = [values.clip(min=0) > t for t in THRESHOLDS]
+    elif not seen.size or seen.min() == seen.max():
+        chosen = [np.zeros(len(values), np.bool_) for _ in THRESHOLDS]
     else:
-        seen = np.isfinite(values)
-        low, high = (values[seen].min(), values[seen].max()) if seen.any() else (0.0, 0.0)
-        values = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    chosen = [values > t for t in THRESHOLDS]
+        chosen = [values > seen.min() + t * (seen.max() - seen.min()) for t in THRESHOLDS]
     iou = [(one & mask).sum() / (one | mask).sum() for one in chosen]
     dice = [2 * (one & mask).sum() / (one.sum() + mask.sum()) for one in chosen]
     return float(np.mean(iou)), float(np.mean(dice))
@@ -96,11 +96,20 @@ def test_a_constant_map_exceeds_no_threshold_once_it_has_no_range() -> None:
     assert figures(constant, mask, "clamp")[0] == pytest.approx(3 / 5 * 0.3)
 
 
+@pytest.mark.parametrize("factor", [1.0, -1.0, 1e-3])
+def test_they_are_what_a_map_brought_between_0_and_1_gives(factor: float) -> None:
+    rng = np.random.default_rng(5)
+    pixels, mask = (factor * rng.normal(size=500)).astype(np.float32), rng.random(500) < 0.2
+    low, high = pixels.min().astype(np.float64), pixels.max().astype(np.float64)
+    between = ((pixels - low) / (high - low)).astype(np.float32)
+    assert figures(pixels, mask, "minmax") == pytest.approx(figures(between, mask, "clamp"))
+
+
 def test_only_one_of_them_depends_on_the_scale_of_the_map() -> None:
     rng = np.random.default_rng(4)
     pixels, mask = rng.random(500).astype(np.float32), rng.random(500) < 0.2
-    assert figures(pixels / 8, mask, "minmax") == figures(pixels, mask, "minmax")
-    assert figures(pixels / 8, mask, "clamp") != figures(pixels, mask, "clamp")
+    assert figures(pixels / np.float32(8), mask, "minmax") == figures(pixels, mask, "minmax")
+    assert figures(pixels / np.float32(8), mask, "clamp") != figures(pixels, mask, "clamp")
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -12,7 +12,7 @@ from wronglung import Dataset, evaluate, load_model, load_suite
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.metrics.catalogue import METRICS, find_metric
 from wronglung.benchmark.registry import METRICS as REGISTRY
-from wronglung.benchmark.scoring import metrics_of
+from wronglung.benchmark.scoring import Wanted
 from wronglung.tasks.schema import SuiteSpec
 
 Own = Callable[[Any], SuiteSpec]
@@ -57,7 +57,7 @@ def test_a_metric_gets_map_and_mask_and_its_figures_are_summarised(own: Own, ske
         "    return (saliency > 0)[mask].mean()\n"
         "OWN = metric(mean_inside)\n"
     )
-    assert [metric.name for metric in metrics_of(suite)] == ["auroc", "own"]
+    assert [metric.name for metric in Wanted.by(suite).own] == ["own"]
     results = evaluate(load_model("oracle"), sketch, suite)
     cells = {(one.task, one.metric): one for one in results.run.scores}
     inside, swapped = cells["original", "own"], cells["swap_left_right", "own"]

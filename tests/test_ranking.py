@@ -180,6 +180,14 @@ def test_areas_equal_scikit_learns_on_any_kind_of_map(name: str) -> None:
     assert (result["auroc"], result["average_precision"]) == pytest.approx(sklearn_areas(pixels, mask), abs=1e-12)
 
 
+@pytest.mark.parametrize("name", full_size_maps())
+def test_the_values_are_kept_in_order(name: str) -> None:
+    pixels = full_size_maps()[name]
+    values = rank(pixels).values()
+    assert values.dtype == (np.float64 if pixels.dtype == torch.float64 else np.float32)
+    np.testing.assert_array_equal(values, np.sort(pixels.to(torch.from_numpy(values).dtype).numpy()))
+
+
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("name", full_size_maps())
 def test_top_pixels_are_counted_right_on_any_kind_of_map(name: str, ties: Ties) -> None:

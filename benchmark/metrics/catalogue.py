@@ -12,8 +12,9 @@ from ..errors import WronglungError
 from ..registry import METRICS as REGISTRY
 from ..registry import Entry
 from .cards import CARDS
-from .metric import Function as Function
-from .metric import Metric as Metric
+from .metric import Function, Metric
+
+__all__ = ["ENTRIES", "METRICS", "ONLY_FOR", "Function", "Metric", "find_metric"]
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in CARDS}
 

@@ -83,4 +83,5 @@ def _moments(values: Floats) -> tuple[float, float]:
 
 def _squares(values: Floats) -> float:
     # Not a dot product, whose last bits depend on the number of threads.
-    return float(np.einsum("i,i->", values.reshape(-1), values.reshape(-1)))
+    flat = values.reshape(-1)
+    return float(np.einsum("i,i->", flat, flat))

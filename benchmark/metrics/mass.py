@@ -43,9 +43,9 @@ class PixelMass:
 
     def inside(self, mask: npt.NDArray[np.bool_]) -> float:
         """The share of the mass that lies in a mask [height, width], in [0, 1]."""
-        return float((self.weights[mask].sum() / self.total).clip(max=1))
+        return min(float(self.weights[mask].sum()) / self.total, 1.0)  # NaN, being first, stays
 
     def balance(self, halves: Halves) -> float:
         """(mass right - mass left) / all mass, in [-1, 1]: -1 is all left, 1 all right. Mass on padding is in neither."""
         left, right = halves.weigh(self.weights)
-        return float(np.clip((right - left) / self.total, -1, 1))
+        return max(min((right - left) / self.total, 1.0), -1.0)

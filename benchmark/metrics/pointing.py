@@ -25,15 +25,22 @@ def maxima(ranking: Ranking) -> npt.NDArray[np.int64]:
     return ranking.order[ranking.starts[-2] :]
 
 
-def pointing_game(points: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Hits of the :func:`maxima` of a map in a mask (bool [rows, columns]), in [0, 1]; NaN for a mask without pixels.
+def pointing_game(ranking: Ranking, hits: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Whether the maxima of a map are pixels of a mask, which have the given :func:`.ranking.places`; in [0, 1].
 
     ``pointing_game`` is the share of maxima inside, ``pointing_game_first`` whether the first one is, ``pointing_game_any``
-    whether one of them is.
+    whether one of them is. NaN for a mask without pixels.
     """
-    inside = mask.reshape(-1).take(points)
-    figures = (float(inside.mean()), float(inside[0]), float(inside.any())) if mask.any() else (math.nan,) * 3
-    return dict(zip(("pointing_game", "pointing_game_first", "pointing_game_any"), figures, strict=True))
+    if not len(hits):
+        return dict.fromkeys(("pointing_game", "pointing_game_first", "pointing_game_any"), math.nan)
+    start, end = ranking.starts[-2:].tolist()
+    below = int(hits.searchsorted(start))
+    inside = len(hits) - below
+    return {
+        "pointing_game": inside / (end - start),
+        "pointing_game_first": float(inside > 0 and int(hits[below]) == start),
+        "pointing_game_any": float(inside > 0),
+    }
 
 
 def share_near(points: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_], tolerance: int = TOLERANCE) -> float:

@@ -26,12 +26,21 @@ class Ranking:
     """The pixels of one map in ascending order of value.
 
     ``order`` [n] holds pixel indices, ascending within a tie group; ``group`` [n] the tie group at each place of the
-    order; ``starts`` [groups + 1] the place where each group begins, closed by n.
+    order; ``starts`` [groups + 1] the place where each group begins, closed by n; ``keys`` [n] integers that order as the
+    values do.
     """
 
     order: npt.NDArray[np.int64]
     group: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
+    def values(self) -> npt.NDArray[np.floating]:
+        """The values at each place, ascending: float64 [n] where the map was that, else float32; zeros have no sign."""
+        keys = self.keys
+        if keys[0] < 0:
+            keys = np.where(keys < 0, np.iinfo(keys.dtype).min - keys, keys)
+        return keys.view(np.float64 if keys.dtype == np.int64 else np.float32)
 
     def tied_with(self, place: int) -> tuple[int, int]:
         """The tie group (start, end) that holds a place of the order."""
@@ -56,7 +65,7 @@ def rank(pixels: torch.Tensor) -> Ranking:
     group = np.empty(len(keys), np.int32)
     group[0] = 0
     np.cumsum(changed, out=group[1:])
-    return Ranking(order.cpu().numpy(), group, _bounds(changed))
+    return Ranking(order.cpu().numpy(), group, _bounds(changed), keys)
 
 
 def places(ranking: Ranking, mask: torch.Tensor | npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -164,7 +173,7 @@ def _top(ranking: Ranking, hits: npt.NDArray[np.int64], ties: Ties, percent: int
         tp = iou_tp = _expected(ranking, hits, size)
     else:
         start, end = ranking.tied_with(n - k - 1)
-        below_start, below_end = np.searchsorted(hits, (start, end)).tolist()
+        below_start, below_end = hits.searchsorted((start, end)).tolist()
         tp, size = positives - below_start, n - start
         iou_tp, iou_size = positives - below_end, n - end
     return tp / size, tp / positives, 2 * tp / (size + positives), iou_tp / (iou_size + positives - iou_tp)
@@ -174,6 +183,6 @@ def _expected(ranking: Ranking, hits: npt.NDArray[np.int64], k: int) -> float:
     """How many of the k highest pixels are positive, the pixels tied at the boundary being in by equal shares."""
     n, positives = len(ranking.order), len(hits)
     start, end = ranking.tied_with(n - k)
-    below_start, below_end = np.searchsorted(hits, (start, end)).tolist()
+    below_start, below_end = hits.searchsorted((start, end)).tolist()
     above, tied = positives - below_end, below_end - below_start
     return float(above + (k - (n - end)) / (end - start) * tied)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,28 +14,26 @@ from .ranking import Ranking
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
-def cuts(ranking: Ranking, pixels: npt.NDArray[np.float32], scale: Literal["minmax", "clamp"]) -> list[int]:
-    """For each of ``THRESHOLDS`` the place in the order from which on pixels exceed it; n where none does.
+def cuts(ranking: Ranking, scale: Literal["minmax", "clamp"]) -> list[int]:
+    """For each of ``THRESHOLDS`` t the place in the order from which on values exceed it; n where none does.
 
-    ``pixels`` [n] are the ranked ones. ``"minmax"`` brings the map to [0, 1] by its least and largest finite value, in
-    float64; a constant map becomes 0. ``"clamp"`` takes the values as they are, negative ones raised to 0. Pixels of -inf,
-    which the model never saw, exceed no threshold.
+    ``"minmax"`` puts t between the map's least and largest value, at low + t · (high - low) in float64; a constant map has no
+    value above it. ``"clamp"`` takes the values as they are; that negative ones are raised to 0 changes nothing above t > 0.
+    Pixels of -inf, which the model never saw, exceed no threshold and are not the least value.
     """
-    groups = len(ranking.starts) - 1
-
-    def value(group: int) -> float:
-        return float(pixels[ranking.order[ranking.starts[group]]])
-
-    low, high = 0.0, 1.0
+    values = ranking.values()
+    thresholds = np.array(THRESHOLDS)
     if scale == "minmax":
-        low, high = value(0), value(groups - 1)
-        if math.isinf(low) and groups > 1:
-            low = value(1)
+        seen = int(ranking.starts[1]) if values[0] == -math.inf else 0
+        low, high = (float(values[seen]), float(values[-1])) if seen < len(values) else (0.0, 0.0)
         if low == high:
-            return [len(ranking.order)] * len(THRESHOLDS)
-    # Groups ascend by value, so the first one above a threshold is found by bisection.
-    above = [bisect_right(range(groups), t, key=lambda group: (value(group) - low) / (high - low)) for t in THRESHOLDS]
-    return ranking.starts.take(above).tolist()
+            return [len(values)] * len(THRESHOLDS)
+        thresholds = low + thresholds * (high - low)
+    # Rounded down to the values' own type, so that the comparison is exact and the values need no copy.
+    rounded = thresholds.astype(values.dtype)
+    rounded = np.where(rounded > thresholds, np.nextafter(rounded, -np.inf, dtype=values.dtype), rounded)
+    places: list[int] = values.searchsorted(rounded, side="right").tolist()
+    return places
 
 
 def overlaps(cut: Sequence[int], hits: npt.NDArray[np.int64], n: int) -> tuple[float, float]:
@@ -49,7 +46,7 @@ def overlaps(cut: Sequence[int], hits: npt.NDArray[np.int64], n: int) -> tuple[f
     if not positives:
         return math.nan, math.nan
     chosen = [n - place for place in cut]
-    common = [positives - below for below in np.searchsorted(hits, cut).tolist()]
+    common = [positives - below for below in hits.searchsorted(cut).tolist()]
     iou = [both / (size + positives - both) for size, both in zip(chosen, common, strict=True)]
     dice = [2 * both / (size + positives) for size, both in zip(chosen, common, strict=True)]
     return math.fsum(iou) / len(cut), math.fsum(dice) / len(cut)

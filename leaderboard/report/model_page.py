@@ -85,10 +85,14 @@ def _plain(value: object) -> str:
 
 
 def _changes(group: Group, entry: Entry, metric: str) -> dict[str, Any]:
-    """The deltas of a metric by task and subset, drawn on one scale for all models of the group."""
+    """The deltas of a metric by task and subset, drawn on one scale for all models of the group.
+
+    Floors and ceilings move further than models do, and are drawn on a scale of their own.
+    """
     unit, known = figures.unit(metric), figures.known(metric)
     margin = None if known is None else known.margin
-    everywhere = [one for other in group.entries for one in other.scores.values() if one.metric == metric]
+    alike = [other for other in group.entries if (other.role == "model") == (entry.role == "model")]
+    everywhere = [one for other in alike for one in other.scores.values() if one.metric == metric]
     scale = _scale(_ends(everywhere, margin or 0.0))
     rows = []
     for task in group.tasks:
