@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from wronglung_compass.metric import pointing_game
+from wronglung_compass.metric import peak_distance
 
 from wronglung import evaluate, load_dataset, load_model
 
@@ -15,17 +15,22 @@ def test_the_model_keeps_the_protocol(wronglung_check):
 def test_the_suite_gives_the_metric_and_the_perturbation():
     results = evaluate(load_model("compass"), load_dataset("phantom", patients=60), "compass")
     cells = {(one.task, one.subset, one.metric): one for one in results.run.scores}
-    assert 0 <= cells["original", "all", "pointing_game"].value <= 1
+    assert 0 <= cells["original", "all", "peak_distance"].value <= 1
     assert cells["original", "one_lung", "auroc"].value > 0.5
     assert cells["swap_left_right", "one_lung", "auroc"].delta < 0
-    assert cells["swap_upper_lower", "all", "pointing_game"].n_changed > 0
+    assert cells["swap_upper_lower", "all", "peak_distance"].n_changed > 0
 
 
 @pytest.mark.parametrize(
     ("saliency", "expected"),
-    [([[0, 1], [0, 0]], 1.0), ([[1, 0], [0, 0]], 0.0), ([[1, 1], [0, 0]], 0.5)],
+    [
+        ([[0, 1], [0, 0]], 0.0),
+        ([[1, 0], [0, 0]], 1 / 8**0.5),
+        ([[1, 1], [0, 0]], 1 / 8**0.5 / 2),
+        ([[0, 0], [1, 0]], 2**0.5 / 8**0.5),
+    ],
 )
-def test_the_pointing_game(saliency, expected):
+def test_the_peak_distance(saliency, expected):
     mask = np.array([[False, True], [False, False]])
-    assert pointing_game(np.array(saliency, dtype=np.float32), mask) == expected
-    assert np.isnan(pointing_game(np.array(saliency, dtype=np.float32), mask & False))
+    assert peak_distance(np.array(saliency, dtype=np.float32), mask) == pytest.approx(expected)
+    assert np.isnan(peak_distance(np.array(saliency, dtype=np.float32), mask & False))
