@@ -98,6 +98,6 @@ def _rows(tables: Iterable[pd.DataFrame]) -> tuple[npt.NDArray[np.object_], npt.
         return nothing, nothing
     first = tables[0]
     for table in tables[1:]:
-        if not table["instance_id"].equals(first["instance_id"]):
-            raise WronglungError("the tasks of the run do not have the same instances")
+        if not table[["instance_id", "cluster"]].equals(first[["instance_id", "cluster"]]):
+            raise WronglungError("the tasks of the run do not have the same instances of the same patients")
     return first["instance_id"].to_numpy(dtype=object), first["cluster"].to_numpy(dtype=object)

@@ -207,6 +207,8 @@ def load_run(path: Path) -> RunResults:
     file = path / RESULTS if path.is_dir() else path
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
+        # Half a surrogate pair is valid JSON and nothing that can be printed or written again.
+        json.dumps(raw, ensure_ascii=False).encode()
     except FileNotFoundError as error:
         raise WronglungError(f"{path}: no run here ({RESULTS} is missing)") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -249,7 +251,8 @@ def read_instances(file: Path) -> pd.DataFrame:
         frame: pd.DataFrame = parquet.read_table(file).to_pandas()
     except FileNotFoundError as error:
         raise WronglungError(f"{file}: is missing; the values of single instances are read from it") from error
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # Beside damaged data, also whatever a damaged description of the columns for pandas leads to.
         raise WronglungError(f"{file}: cannot be read as parquet ({first_line(error)})") from error
     for column in ("instance_id", "cluster", "task", "changed"):
         if column not in frame:

@@ -127,3 +127,5 @@ def _check_columns(results: Results, file: Path) -> None:
     for metric in dict.fromkeys(one.metric for one in results.run.scores):
         if metric not in frame or not is_float_dtype(frame[metric]):
             raise WronglungError(f"{file}: column {metric!r} is missing or does not hold floating-point numbers")
+        if np.isinf(frame[metric].to_numpy(np.float64)).any():
+            raise WronglungError(f"{file}: column {metric!r} holds infinite values, which no run writes")

@@ -99,7 +99,7 @@ def compare(
         method,
         seed,
         tuple(found),
-        tuple(judge(one, by_cell[one.cell], strict) for one in asked),
+        tuple(judge(one, by_cell[one.cell], before.run.dataset.unit, strict) for one in asked),
         tuple(_notes(before.run, after.run, unasked)),
     )
 
@@ -155,16 +155,17 @@ def _require_comparable(base: Results, candidate: Results) -> None:
 
 def _values(results: Results, cells: Sequence[Cell], path: Path) -> CellValues:
     """The values behind the cells, after a look whether they are those of the summary."""
-    samples = cell_values(results.run, results.instances, cells)
+    try:
+        samples = cell_values(results.run, results.instances, cells)
+    except WronglungError as error:
+        raise WronglungError(f"{path}: {error}") from error
     figures = {(one.task, one.subset, one.metric): one for one in results.run.scores}
     for at, cell in enumerate(cells):
         score = figures[cell.task, cell.subset, cell.metric]
         stated = score.delta if cell.delta else score.value
         column = samples.values[:, at]
         defined = column[~np.isnan(column)]
-        if bool(defined.size) != (stated is not None) or not np.isclose(
-            defined.mean() if defined.size else 0, stated or 0
-        ):
+        if defined.size != 0 if stated is None else not (defined.size and np.isclose(defined.mean(), stated)):
             raise WronglungError(
                 f"{path}: the instances do not give the summary's {cell_text(cell)}; the files are of different runs"
             )

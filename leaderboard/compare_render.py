@@ -138,7 +138,8 @@ def _p(value: float | None) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, in one line, also inside a table."""
+    """Text that Markdown shows as it is, in one line, also inside a table, without control characters for the terminal."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
     text = re.sub(r"[&<>|`*\[\]\\~$]|(?<!\w)_|_(?!\w)", lambda found: f"&#{ord(found[0])};", text)
     return " ".join(text.split())
 

@@ -93,7 +93,7 @@ def run(
         if name not in BOUNDS:
             readings.append(read(results.run, _regions(results, model, dataset)))
         say(f"[{at}/{len(names)}] {name}: {time.perf_counter() - started:.0f} s")
-    table = board([one.run for one in finished])
+    table = board(finished)
     lines = [one.text for one in readings]
     markdown = render(table, "markdown")
     if lines:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..benchmark.cells import Cell, cells_of
 from ..benchmark.errors import WronglungError, explain
@@ -54,7 +55,14 @@ class GateRule(BaseModel):
 class _GateFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    gates: Annotated[tuple[GateRule, ...], Field(min_length=1)]
+    gates: list[GateRule]
+
+    @field_validator("gates")
+    @classmethod
+    def _some(cls, gates: list[GateRule]) -> list[GateRule]:
+        if not gates:
+            raise ValueError("is empty")
+        return gates
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ def read_gates(path: Path) -> tuple[GateRule, ...]:
     Raises :class:`WronglungError` citing the file and key of what is wrong.
     """
     try:
-        return _GateFile.model_validate(read_yaml(path)).gates
+        return tuple(_GateFile.model_validate(read_yaml(path)).gates)
     except ValidationError as error:
         raise WronglungError(f"{path}: {explain(error)}") from error
 
@@ -137,7 +145,8 @@ def default_rules(run: RunResults) -> tuple[GateRule, ...]:
 def resolve(rules: Sequence[GateRule], run: RunResults) -> list[Gate]:
     """The gates of rules on the cells of a run, in their order.
 
-    Raises :class:`WronglungError` for a cell that the run does not have, and for a rule without a margin or a direction.
+    Raises :class:`WronglungError` for a cell that the run does not have, for a rule without a margin or a direction, and for thresholds
+    outside the metric's range.
     """
     return [gate for rule in rules for gate in _gates(rule, run)]
 
@@ -175,9 +184,28 @@ def _gate(rule: GateRule, cell: Cell, run: RunResults) -> Gate:
         raise WronglungError(
             f"{where}: which way is better is not known here; say it in a gate file with better: higher"
         )
+    _require_within_range(rule, margin, cell, where)
     return Gate(
         cell, better, margin, rule.relative, rule.at_least, rule.at_most, rule.inconclusive, rule.subset == ALL_SUBSETS
     )
+
+
+def _require_within_range(rule: GateRule, margin: float | None, cell: Cell, where: str) -> None:
+    """Refuse thresholds that no figure can reach, such as 2 for two points: they would gate nothing."""
+    metric = _find(cell.metric)
+    if metric is None or not math.isfinite(metric.range[1] - metric.range[0]):
+        return
+    low, high = metric.range
+    width = high - low
+    if margin is not None and margin >= width:
+        raise WronglungError(
+            f"{where}: the metric lies between {low:g} and {high:g}, so a margin of {margin:g} lets everything pass; "
+            "give it in the metric's units: 0.02 is two points"
+        )
+    least, most = (-width, width) if cell.delta else (low, high)
+    for key, limit in (("at_least", rule.at_least), ("at_most", rule.at_most)):
+        if limit is not None and not least <= limit <= most:
+            raise WronglungError(f"{where}: {key} must lie between {least:g} and {most:g}, not {limit:g}")
 
 
 _WORSE = {"higher": "negative", "lower": "positive"}

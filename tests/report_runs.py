@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from wronglung import Dataset, evaluate, load_model
 
@@ -34,7 +35,7 @@ def hostile(dataset: Dataset) -> Dataset:
 
 
 def save_run(
-    folder: Path, model: str, dataset: Dataset, *, name: str | None = None, suite: str = "smoke", maps: bool = True
+    folder: Path, model: str, dataset: Dataset, *, name: str | None = None, suite: Any = "smoke", maps: bool = True
 ) -> Path:
     """A run of a model that ships, called ``name``, in its folder."""
     made = load_model(model)

@@ -91,4 +91,4 @@ class TestExamplePackage:
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
         monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{EXAMPLE / 'src'}")
         assert "wronglung-compass" in python(tmp_path, "-m", "wronglung", "list", "models")
-        assert "5 passed" in python(tmp_path, *PYTEST, "-c", EXAMPLE / "pyproject.toml", EXAMPLE)
+        assert "6 passed" in python(tmp_path, *PYTEST, "-c", EXAMPLE / "pyproject.toml", EXAMPLE)

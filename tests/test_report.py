@@ -20,7 +20,7 @@ from report_runs import HOSTILE, hostile, save_run
 from safetensors.torch import load_file, save_file
 from test_cli import refused, wronglung
 
-from wronglung import Dataset, load_dataset
+from wronglung import Dataset, load_dataset, load_suite
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.instances import ImageRef
 from wronglung.benchmark.results import INSTANCES, MAPS, RESULTS, Score
@@ -287,6 +287,25 @@ class TestData:
         assert [one["id"] for one in instances] == [one.id for one in data.instances[:5]]
         assert "The first 5 of 36 instances are here." in (folder / "gallery.html").read_text()
 
+    def test_a_model_that_was_not_swapped_has_no_map_there(
+        self, data: Dataset, runs: list[Path], tmp_path: Path
+    ) -> None:
+        suite = load_suite("smoke")
+        tasks = tuple(one for one in suite.tasks if one.name != "swap_left_right")
+        short = save_run(
+            tmp_path / "short", "uniform", data, suite=suite.model_copy(update={"tasks": tasks}), name="short"
+        )
+        folder = write_report([runs[0], short], tmp_path / "report", dataset=data).parent
+        gallery = piece(folder, "g1-gallery")
+        assert isinstance(gallery, dict)
+        name = next(one["data"] for one in gallery["models"] if one["label"] == "short")
+        values, maps = piece(folder, f"{name}-values"), piece(folder, f"{name}-maps000")
+        assert isinstance(values, dict)
+        assert isinstance(maps, dict)
+        assert gallery["tasks"][1] == "swap_left_right"
+        assert {swapped for _, swapped, _ in values["values"]} == {None}
+        assert [one is None for one in maps["maps"][:6]] == [False, True, False] * 2
+
     def test_damaged_maps_are_named(self, runs: list[Path], data: Dataset, tmp_path: Path) -> None:
         folder = tmp_path / "run"
         folder.mkdir()
@@ -439,3 +458,10 @@ class TestCommand:
         )
         assert "no run here" in refused("report", tmp_path, "-o", tmp_path / "report")
         assert not (tmp_path / "report").exists()
+
+    def test_the_demo_ends_with_the_pages_path(self, sketch_file: Path, tmp_path: Path) -> None:
+        data = ("-d", "jsonl", "--data-root", sketch_file)
+        done = wronglung("demo", "-o", tmp_path, "-s", "smoke", "-q", "-m", "oracle", *data)
+        assert done.stdout.splitlines()[-1] == str(tmp_path / "report" / "index.html")
+        # Films of one's own are not put on a page unasked.
+        assert not (tmp_path / "report" / "films").exists()

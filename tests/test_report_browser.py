@@ -132,9 +132,7 @@ class TestLeaderboard:
         caption = page.locator("table.board caption")
         assert caption.inner_text().startswith("Overview on one_lung: ")
         page.get_by_label("Subset").select_option(label="all")
-        page.wait_for_function(
-            "document.querySelector('table.board caption').textContent.startsWith('Overview on all: 36 ')"
-        )
+        expect(caption).to_have_text("Overview on all: 36 instances, 12 patients")
         page.get_by_label("Columns").select_option(label="Swap left and right")
         assert caption.inner_text() == "Swap left and right on all: 36 instances, 12 patients"
         swapped = page.locator("table.board tbody").first.locator("tr", has_text="mirrored-oracle").locator("td")
@@ -221,7 +219,7 @@ class TestGallery:
         page.wait_for_selector("#viewer-table tbody tr")
         assert dialog.locator("tbody tr").count() == 3
         dialog.get_by_role("button", name="mirrored-oracle").click()
-        page.wait_for_function("document.querySelector('#viewer-title').textContent.startsWith('mirrored-oracle')")
+        expect(page.locator("#viewer-title")).to_contain_text("mirrored-oracle")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Escape")
         assert not dialog.is_visible()

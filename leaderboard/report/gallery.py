@@ -48,6 +48,10 @@ class Shown:
     instance: Instance
     sentences: Mapping[str, str]
     """By task, of the first draw."""
+    changed: frozenset[str]
+    """Tasks that change the sentence or the boxes."""
+    subsets: tuple[int, ...]
+    """Places of the instance's subsets among those of the group."""
 
 
 def check_dataset(groups: Sequence[Group], dataset: Dataset) -> None:
@@ -73,11 +77,12 @@ def write_gallery(
     tables = {one.label: read_instances(one.folder / INSTANCES) for one in entries}
     metric = "auroc" if "auroc" in group.metrics else group.metrics[0]
     tasks = [task["name"] for name in TASKS for task in group.tasks if task["name"] == name]
+    if TASKS[0] not in tasks:
+        raise WronglungError(f"{entries[0].folder}: its suite has no task {TASKS[0]!r}, from which a gallery starts")
     shown, every_image = _shown(group, dataset, tasks, next(iter(tables.values())), most)
     films = _films(group, shown, every_image, film)
     prefix = f"g{group.number}"
-    rows = _by_task(tables[entries[0].label], tasks)
-    write(f"{prefix}-instances", [_described(one, films, rows, tasks, group.subsets) for one in shown])
+    write(f"{prefix}-instances", [_described(one, films, tasks) for one in shown])
     models = []
     for number, entry in enumerate(entries, start=1):
         name = f"{prefix}-m{number:02d}"
@@ -107,12 +112,26 @@ def _shown(
     kept = [one for one in plan.instances if one.id in evaluated]
     wanted = {one.id for one in kept[:most]}
     asked: dict[str, dict[str, str]] = {}
+    changed: dict[str, set[str]] = {}
     for image in plan.images():
         for question in image.questions:
             task = names[question.task]
             if question.instance.id in wanted and task in tasks and question.draw == 0 and question.trial is not None:
                 asked.setdefault(question.instance.id, {})[task] = question.trial.sentence
-    return [Shown(one, asked[one.id]) for one in kept[:most] if one.id in asked], len(wanted) == len(evaluated)
+                if question.changed:
+                    changed.setdefault(question.instance.id, set()).add(task)
+    subsets = plan.subsets()
+    members = [subsets.get(name) or frozenset() for name in group.subsets]
+    shown = [
+        Shown(
+            one,
+            asked[one.id],
+            frozenset(changed.get(one.id, ())),
+            tuple(at for at, ids in enumerate(members) if one.id in ids),
+        )
+        for one in kept[:most]
+    ]
+    return shown, len(wanted) == len(evaluated)
 
 
 def _films(group: Group, shown: Sequence[Shown], every_image: bool, film: Film) -> dict[str, str]:
@@ -149,19 +168,17 @@ def small_film(image: ImageRef, data: bytes) -> tuple[bytes, str]:
     return min(files, key=lambda one: len(one[0]))
 
 
-def _described(
-    one: Shown, films: Mapping[str, str], rows: Mapping[str, pd.DataFrame], tasks: Sequence[str], subsets: Sequence[str]
-) -> dict[str, Any]:
+def _described(one: Shown, films: Mapping[str, str], tasks: Sequence[str]) -> dict[str, Any]:
     """An instance without the models' answers, for the browser."""
     instance = one.instance
-    truth = one.sentences.get(TASKS[0], instance.sentence)
+    truth = one.sentences[TASKS[0]]
     return {
         "id": instance.id,
         "film": films[instance.image_id],
         "size": [instance.image.width, instance.image.height],
         "boxes": [[box.name, *(round(one, 1) for one in (box.x1, box.y1, box.x2, box.y2))] for box in instance.boxes],
-        "subsets": [at for at, name in enumerate(subsets) if rows[tasks[0]].at[instance.id, f"in_{name}"]],
-        "changed": [bool(rows[task].at[instance.id, "changed"]) for task in tasks],
+        "subsets": one.subsets,
+        "changed": [task in one.changed for task in tasks],
         "sentences": [
             None if task not in one.sentences else _sentence(truth, one.sentences[task], task == "swap_left_right")
             for task in tasks
@@ -207,9 +224,10 @@ def _write_model(
     values: Values = {task: _numbers(rows[task], metric) for task in tasks}
     weights: Values = {task: _numbers(rows[task], "no_attention_weight") for task in tasks}
     digests = {task: rows[task]["sentence_sha256"].fillna("").to_dict() for task in tasks}
+    own = {task["name"] for task in entry.run.suite["tasks"]}
     for one in shown:
         for task, sentence in one.sentences.items():
-            if digests[task].get(one.instance.id) != digest(sentence):
+            if task in own and digests[task].get(one.instance.id) != digest(sentence):
                 raise WronglungError(
                     f"{entry.folder}: instance {one.instance.id!r}, task {task!r}: the run put another sentence to the model "
                     "than its suite does on these data now; make the run again with this version"
@@ -229,7 +247,11 @@ def _write_model(
     )
     for start in range(0, len(shown), CHUNK):
         chosen = [shown[at] for at in by_change[start : start + CHUNK]]
-        asked = [_asked(one, task, weights[task].get(one.instance.id)) for one in chosen for task in tasks]
+        asked = [
+            _asked(one, task, weights[task].get(one.instance.id)) if task in own else None
+            for one in chosen
+            for task in tasks
+        ]
         write(f"{name}-maps{start // CHUNK:03d}", packed(maps.read(asked)))
 
 
