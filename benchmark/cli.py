@@ -430,5 +430,7 @@ def main() -> None:
 def _fail(message: str, code: int, error: BaseException | None) -> None:
     if error is not None and os.environ.get("WRONGLUNG_DEBUG"):
         raise error
-    typer.echo(f"wronglung: {' '.join(message.split())}", err=True)
+    line = " ".join(message.split())
+    # A name out of a file may hold what a terminal would obey.
+    typer.echo(f"wronglung: {''.join(one if one.isprintable() else '?' for one in line)}", err=True)
     sys.exit(code)

@@ -67,8 +67,13 @@ def write_baseline(target: Path, results: Results, cells: Collection[Cell]) -> N
 
     A metric is kept under the tasks for which ``cells`` has it, and their unperturbed ones, on all subsets. Equal runs give equal
     bytes, whatever the order of their rows; what differs between two executions of one run (times, memory, paths) is left out.
-    Raises :class:`WronglungError` where the file cannot be written.
+    Raises :class:`WronglungError` where the file cannot be written, and where another is there that is no baseline.
     """
+    if target.exists():
+        try:
+            _summary(target)
+        except WronglungError as error:
+            raise WronglungError(f"{error}; it is not replaced, remove it or name another file") from error
     run = _cut(results.run, cells)
     kept = {(one.task, one.metric) for one in run.scores}
     tasks = {task for task, _ in kept}
@@ -103,6 +108,16 @@ def _cut(run: RunResults, cells: Collection[Cell]) -> RunResults:
 
 def _read(file: Path) -> Results:
     try:
+        run = RunResults.model_validate_json(_summary(file))
+        SuiteSpec.model_validate(run.suite, context={"recorded": True})
+    except ValidationError as error:
+        raise WronglungError(f"{file}: its summary is not of a run of this wronglung: {explain(error)}") from error
+    return Results(run, read_instances(file))
+
+
+def _summary(file: Path) -> bytes:
+    """The JSON of a baseline's summary; raises :class:`WronglungError` for any other file."""
+    try:
         metadata = parquet.read_schema(file).metadata or {}
     except FileNotFoundError as error:
         raise WronglungError(f"{file}: does not exist; --update-baseline writes it from the candidate") from error
@@ -110,12 +125,8 @@ def _read(file: Path) -> Results:
         raise WronglungError(f"{file}: cannot be read as parquet ({first_line(error)})") from error
     if _SUMMARY not in metadata:
         raise WronglungError(f"{file}: is no baseline; give a run's folder, or a file that --update-baseline wrote")
-    try:
-        run = RunResults.model_validate_json(metadata[_SUMMARY])
-        SuiteSpec.model_validate(run.suite, context={"recorded": True})
-    except ValidationError as error:
-        raise WronglungError(f"{file}: its summary is not of a run of this wronglung: {explain(error)}") from error
-    return Results(run, read_instances(file))
+    summary: bytes = metadata[_SUMMARY]
+    return summary
 
 
 def _check_columns(results: Results, file: Path) -> None:

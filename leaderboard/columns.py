@@ -58,7 +58,7 @@ class ColumnSpec(_Strict):
     label: str | None = None
     """By default the metric's name, or the task's for ``"*"``."""
     percent: bool | None = None
-    """Times 100; by default, for metrics of this package whose range is 0 to 1."""
+    """Times 100; by default as the metric says (:attr:`Metric.percent`)."""
     decimals: Annotated[int, Field(ge=0, le=10)] | None = None
     """By default 1 for percentages, 2 for their deltas, and 3 for the rest."""
 
@@ -154,7 +154,7 @@ def _blocks(layout: Layout, runs: Sequence[RunResults]) -> Iterator[Block]:
 
 def _column(spec: ColumnSpec, task: str, block: str, higher_is_better: bool | None) -> Column:
     known = METRICS.get(spec.metric)
-    percent = spec.percent if spec.percent is not None else known is not None and known.range == (0.0, 1.0)
+    percent = spec.percent if spec.percent is not None else known is not None and known.percent
     decimals = (2 if spec.delta else 1) if percent else 3
     return Column(
         spec.metric,

@@ -6,25 +6,26 @@ import json
 from collections.abc import Mapping
 
 from ..benchmark.results import RunResults
-from ..tasks.schema import SuiteSpec
+from ..tasks.schema import Protocol, TaskSpec
 
 
 def identity(run: RunResults) -> Mapping[str, str]:
     """What was evaluated and how, as text by what it is called: equal in every key for runs that can be compared.
 
     The data, the suite with its protocol and the definitions of its subsets, and the seed of the random draws; not the tasks
-    (:func:`task_definitions`), of which a run may lack some, nor the metrics. A setting that the summary leaves out has its default.
+    (:func:`task_definitions`), of which a run may lack some, nor the metrics. A setting that the
+    summary leaves out has its default.
     """
-    dataset, suite = run.dataset, _suite(run)
+    dataset, suite = run.dataset, run.suite
     return {
         "dataset": dataset.fingerprint,
         "images": str(dataset.images_fingerprint),
         "limit": str(dataset.limit),
         "number of instances": str(dataset.n_instances),
-        "suite": suite.name,
-        "major version of the suite": major(suite.version),
-        "protocol": _text(suite.protocol.model_dump()),
-        "subsets": _text([one.model_dump() for one in suite.subsets]),
+        "suite": str(suite["name"]),
+        "major version of the suite": major(suite["version"]),
+        "protocol": _text(Protocol.model_validate(suite.get("protocol", {})).model_dump()),
+        "subsets": _text(suite["subsets"]),
         "seed": str(run.manifest.seed),
     }
 
@@ -33,7 +34,7 @@ def task_definitions(run: RunResults) -> Mapping[str, str]:
     """What each task of a run asks, as text by its name: equal for the tasks that two comparable runs share."""
     return {
         task.name: _text({**task.model_dump(include={"sentences", "perturbation"}), "version": major(task.version)})
-        for task in _suite(run).tasks
+        for task in map(TaskSpec.model_validate, run.suite["tasks"])
     }
 
 
@@ -48,10 +49,6 @@ def differences(one: RunResults, other: RunResults) -> list[str]:
 def major(version: str) -> str:
     """X of a version X.Y: figures under another X are not comparable."""
     return version.partition(".")[0]
-
-
-def _suite(run: RunResults) -> SuiteSpec:
-    return SuiteSpec.model_validate(run.suite, context={"recorded": True})
 
 
 def _text(value: object) -> str:

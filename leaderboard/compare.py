@@ -18,7 +18,7 @@ from .changes import Change, changes
 from .comparability import differences
 from .gate_text import cell_text
 from .gates import GateRule, default_rules, fail_on_rule, read_gates, resolve
-from .judgement import Judgement, judge
+from .judgement import Judgement, Outcome, judge
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,13 @@ class Comparison:
     def passed(self) -> bool:
         """Whether no gate fails the comparison."""
         return not any(one.fails for one in self.gates)
+
+    @property
+    def outcome(self) -> Outcome:
+        """``inconclusive`` where nothing fails, and no gate passed either: the data could not tell anything."""
+        if not self.passed:
+            return "failed"
+        return "passed" if any(one.outcome == "passed" for one in self.gates) else "inconclusive"
 
     def changed(self) -> list[Change]:
         """The cells without a gate that changed, most margins first.

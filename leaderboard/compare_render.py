@@ -40,7 +40,8 @@ def outcome_line(comparison: Comparison) -> str:
     """The outcome in one line."""
     counts = Counter(one.outcome for one in comparison.gates)
     parts = [f"{counts[outcome]} {outcome}" for outcome in _ORDER if counts[outcome]]
-    return f"{'passed' if comparison.passed else 'FAILED'}: of {len(comparison.gates)} gates, {', '.join(parts)}"
+    said = "FAILED" if comparison.outcome == "failed" else comparison.outcome
+    return f"{said}: of {len(comparison.gates)} gates, {', '.join(parts)}"
 
 
 def _markdown(comparison: Comparison, everything: bool) -> str:
@@ -121,7 +122,7 @@ class _Unit:
 
     def __init__(self, metric: str) -> None:
         try:
-            self.percent = find_metric(metric).range == (0.0, 1.0)
+            self.percent = find_metric(metric).percent
         except WronglungError:
             self.percent = False
 
@@ -147,7 +148,7 @@ def escape(text: str) -> str:
 def _json(comparison: Comparison) -> str:
     document = {
         "schema_version": SCHEMA_VERSION,
-        "outcome": "passed" if comparison.passed else "failed",
+        "outcome": comparison.outcome,
         "base": _described(comparison.base),
         "candidate": _described(comparison.candidate),
         "n_patients": comparison.n_patients,

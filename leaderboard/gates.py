@@ -197,6 +197,8 @@ def _require_within_range(rule: GateRule, margin: float | None, cell: Cell, wher
         return
     low, high = metric.range
     width = high - low
+    if rule.relative is not None and rule.relative >= 1:
+        raise WronglungError(f"{where}: a change by {rule.relative:g} times the base lets everything pass; 0.05 is 5 %")
     if margin is not None and margin >= width:
         raise WronglungError(
             f"{where}: the metric lies between {low:g} and {high:g}, so a margin of {margin:g} lets everything pass; "

@@ -244,6 +244,9 @@ class TestLists:
     def test_show_refuses_an_unknown_name(self) -> None:
         assert "nothing is called 'frobnicate'" in refused("show", "frobnicate")
 
+    def test_nothing_in_a_message_drives_the_terminal(self) -> None:
+        assert "?[31mred" in refused("show", "\x1b[31mred")
+
 
 class TestCheck:
     @pytest.mark.parametrize("model", ["random", "oracle"])
@@ -339,8 +342,9 @@ class TestLeaderboard:
         assert "cannot be read as JSON" in refused("leaderboard", tmp_path)
         (tmp_path / RESULTS).write_text('{"schema_version": 1}')
         assert "is not a run of wronglung: status" in refused("leaderboard", tmp_path)
-        (tmp_path / RESULTS).write_text("[" * 100_000)
-        assert "cannot be read as JSON" in refused("leaderboard", tmp_path)
+        for text in ("[" * 100_000, '{"status": "\\ud800"}'):
+            (tmp_path / RESULTS).write_text(text)
+            assert "cannot be read as JSON" in refused("leaderboard", tmp_path)
 
     def test_refuses_a_run_that_was_tampered_with(self, run_folder: Path, tmp_path: Path) -> None:
         whole = json.loads((run_folder / RESULTS).read_text())

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 from wronglung import evaluate, load_dataset, load_model
 from wronglung.benchmark.errors import WronglungError
-from wronglung.benchmark.results import INSTANCES, RESULTS, RunResults, load_results, load_run
+from wronglung.benchmark.results import INSTANCES, RESULTS, RunResults, load_results, load_run, read_instances
 from wronglung.leaderboard.comparability import differences, identity, major, task_definitions
 
 
@@ -77,6 +78,11 @@ class TestDifferences:
     def test_of_what_may_differ_are_none(self, run: RunResults, path: tuple[str | int, ...], value: Any) -> None:
         assert differences(run, altered(run, *path, value=value)) == []
 
+    def test_a_setting_that_is_left_out_has_its_default(self, run: RunResults) -> None:
+        raw = run.model_dump(mode="json")
+        del raw["suite"]["protocol"], raw["suite"]["tasks"][0]["perturbation"]
+        assert differences(run, RunResults.model_validate(raw)) == []
+
     def test_are_the_same_both_ways_round(self, run: RunResults) -> None:
         other = altered(run, "manifest", "seed", value=1)
         assert differences(run, other) == ["seed: 0 and 1"]
@@ -123,6 +129,16 @@ class TestLoadResults:
         shutil.rmtree(tmp_path / "run")
         frame.loc[0, "task"] = None
         assert "column 'task' must hold text in every row" in self.broken(folder, tmp_path, frame)
+
+    @pytest.mark.parametrize("index", ['"auroc"', '{"kind": "range", "start": 0, "stop": 1000000000000, "step": 1}'])
+    def test_refuses_a_description_of_the_columns_that_leads_nowhere(
+        self, folder: Path, tmp_path: Path, index: str
+    ) -> None:
+        table = parquet.read_table(folder / INSTANCES)
+        described = f'{{"index_columns": [{index}], "columns": [], "column_indexes": []}}'
+        parquet.write_table(table.replace_schema_metadata({"pandas": described}), tmp_path / "odd.parquet")
+        with pytest.raises(WronglungError, match=r"odd\.parquet: cannot be read as parquet"):
+            read_instances(tmp_path / "odd.parquet")
 
     def test_refuses_what_is_no_parquet(self, folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path / "run")

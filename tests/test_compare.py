@@ -133,7 +133,7 @@ class TestOutcome:
         )
         comparison = compare(base, base, gate=tmp_path / "gates.yaml")
         assert [one.outcome for one in comparison.gates] == ["failed", "passed"]
-        assert comparison.gates[0].reason == "under 0.99"
+        assert comparison.gates[0].reason == "under its lower limit"
 
 
 class TestMissingValues:
@@ -192,6 +192,22 @@ class TestMissingValues:
         worse = plant(small, tmp_path / "worse", lower("auroc", 0.5))
         (gate,) = compare(small, worse, fail_on=["auroc:-0.02"]).gates
         assert (gate.outcome, gate.reason) == ("inconclusive", "no interval: 9 patients, 10 are needed")
+        printed = ("compare", small, worse, "--fail-on", "auroc:-0.02")
+        assert wronglung(*printed).stdout.startswith("### inconclusive: of 1 gates, 1 inconclusive\n")
+        assert json.loads(wronglung(*printed, "-f", "json").stdout)["outcome"] == "inconclusive"
+        assert wronglung(*printed, "--strict", code=1).stdout.startswith("### FAILED: ")
+
+    def test_what_is_resampled_is_called_as_the_data_call_it(self, base: Path, tmp_path: Path) -> None:
+        def few(frame: pd.DataFrame) -> pd.DataFrame:
+            return frame[frame["cluster"].isin(sorted(frame["cluster"].unique())[:9])]
+
+        studies = plant(base, tmp_path / "studies", few)
+        raw = json.loads((studies / "results.json").read_text())
+        raw["dataset"]["unit"] = "studies"
+        (studies / "results.json").write_text(json.dumps(raw))
+        printed = wronglung("compare", studies, studies).stdout
+        assert "no interval: 9 studies, 10 are needed" in printed
+        assert "patients" not in printed
 
 
 class TestFigures:
@@ -289,6 +305,26 @@ class TestRefusals:
         mixed = plant(runs / "retrained", tmp_path / "mixed", lambda frame: frame)
         (mixed / "instances.parquet").write_bytes((runs / "random-sentences" / "instances.parquet").read_bytes())
         assert "the files are of different runs" in refused("compare", runs / "retrained", mixed)
+
+    def test_tables_that_no_run_writes_are_named_with_their_run(self, base: Path, tmp_path: Path) -> None:
+        def repeated(frame: pd.DataFrame) -> pd.DataFrame:
+            return pd.concat([frame, frame.head(1)])
+
+        def torn(frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.assign(cluster=frame["cluster"].where(frame["task"] == "original", frame["instance_id"]))
+
+        def infinite(frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.assign(entropy=np.inf)
+
+        for edit, message in (
+            (repeated, "task 'original' has several rows for one instance"),
+            (torn, "the tasks of the run do not have the same instances of the same patients"),
+            (infinite, "column 'entropy' holds infinite values"),
+        ):
+            damaged = plant(base, tmp_path / edit.__name__, lambda frame: frame)
+            edit(load_results(base).instances).to_parquet(damaged / "instances.parquet")
+            message = f"{damaged}{'/instances.parquet' if edit is infinite else ''}: {message}"
+            assert message in refused("compare", base, damaged)
 
     def test_what_is_no_run(self, base: Path, tmp_path: Path) -> None:
         assert "no run here" in refused("compare", base, tmp_path)

@@ -94,14 +94,21 @@ def test_patients_keep_their_rows_together(run: Path) -> None:
     assert list(named["auroc"]) == list(frame["auroc"])
 
 
-def test_updating_replaces_the_file_whatever_it_held(run: Path, tmp_path: Path) -> None:
+def test_updating_replaces_a_baseline_and_nothing_else(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "baseline.parquet"
-    target.write_bytes(b"not parquet")
-    assert "cannot be read as parquet" in refused("compare", target, run)
-    done = wronglung("compare", target, run, "--update-baseline")
-    assert "written: " in done.stderr
+    for _ in range(2):
+        assert "written: " in wronglung("compare", target, run, "--update-baseline").stderr
     assert "### passed" in wronglung("compare", target, run).stdout
     assert [path.name for path in tmp_path.iterdir()] == ["baseline.parquet"]
+    for content, message in (
+        (b"not parquet", "cannot be read as parquet"),
+        ((run / "instances.parquet").read_bytes(), "is no baseline"),
+    ):
+        target.write_bytes(content)
+        said = refused("compare", target, run, "--update-baseline")
+        assert message in said
+        assert "it is not replaced" in said
+        assert target.read_bytes() == content
 
 
 def test_it_is_written_to_a_parquet_file_only(run: Path, tmp_path: Path) -> None:

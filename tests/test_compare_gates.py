@@ -88,9 +88,10 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("gates: []", "gates.yaml: gates: "),
+            ("gates: []", "gates.yaml: gates: is empty"),
+            ("gates: auroc", "gates: Input should be a valid list"),
             ("[]", "must be a mapping"),
-            ("gates: [{metric: auroc, margn: 0.1}]", "gates.0.margn: unknown key"),
+            ("gates: [{metric: auroc, margn: 0.1}]", "gates.0.margn: unknown key$"),
             ("gates: [{task: original}]", "gates.0.metric: is missing"),
             ("gates: [{metric: auroc, margin: -0.1}]", "gates.0.margin: .*greater than or equal to 0"),
             ("gates: [{metric: auroc, margin: .nan}]", "gates.0.margin: "),
@@ -132,6 +133,13 @@ class TestResolution:
                 GateRule(metric="auroc", task="swap_left_right", delta=True, margin=0.1, better="higher"),
                 "lower is better here, .* is positive",
             ),
+            (GateRule(metric="auroc", margin=2), "a margin of 2 lets everything pass; .* 0.02 is two points"),
+            (GateRule(metric="auroc", relative=5), "a change by 5 times the base lets everything pass; 0.05 is 5 %"),
+            (GateRule(metric="auroc", at_least=80), "at_least must lie between 0 and 1, not 80"),
+            (
+                GateRule(metric="auroc", task="swap_left_right", delta=True, at_most=-5),
+                "at_most must lie between -1 and 1, not -5",
+            ),
         ],
     )
     def test_refuses_what_can_never_hold_or_fail(self, run: RunResults, rule: GateRule, message: str) -> None:
@@ -141,6 +149,8 @@ class TestResolution:
     def test_a_diagnostic_is_gated_where_the_gate_says_which_way(self, run: RunResults) -> None:
         (gate,) = resolve([GateRule(metric="entropy", margin=0.1, better="lower")], run)
         assert gate.better == "lower"
+        (gate,) = resolve([GateRule(metric="entropy", margin=20, at_most=5, better="lower")], run)
+        assert (gate.margin, gate.at_most) == (20, 5)
         (gate,) = resolve([GateRule(metric="entropy", at_most=5)], run)
         assert (gate.better, gate.margin) == (None, None)
 
@@ -223,8 +233,8 @@ class TestJudgement:
         assert (judged.outcome, judged.reason) == (outcome, reason)
 
     def test_limits_hold_beside_the_margin(self) -> None:
-        assert judge(gate(at_least=0.81), change()).reason == "under 0.81"
-        assert judge(gate(at_most=0.79), change()).reason == "over 0.79"
+        assert judge(gate(at_least=0.81), change()).reason == "under its lower limit"
+        assert judge(gate(at_most=0.79), change()).reason == "over its upper limit"
         assert judge(gate(at_least=0.8, at_most=0.8), change()).outcome == "passed"
         assert judge(gate(at_least=0.8, better=None, margin=None), change(base=None)).outcome == "passed"
 

@@ -16,7 +16,7 @@ from wronglung.benchmark.cells import Cell, cells_of
 from wronglung.leaderboard.compare import Comparison, compare
 from wronglung.leaderboard.compare_render import escape, render
 
-HOSTILE = "a|b `c` <script>alert(1)</script> *d* [e](f) & _g_\nh\x00"
+HOSTILE = "a|b `c` <script>alert(1)</script> *d* [e](f) & _g_\nh\x00\x1b[31m"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,7 @@ class TestMarkdown:
     def test_no_name_is_markup(self, hostile: Comparison) -> None:
         text = render(hostile, "markdown", everything=True)
         assert "<script" not in text
+        assert "\x1b" not in text
         assert "`" not in text
         assert "[e]" not in text
         assert escape(HOSTILE).replace("\x00", "") in text.replace("\x00", "")
@@ -106,4 +107,4 @@ class TestJunit:
     def test_any_name_is_well_formed(self, hostile: Comparison) -> None:
         suite = ElementTree.fromstring(render(hostile, "junit"))
         names = [one.get("value") for one in suite.findall("properties/property")]
-        assert names == ["oracle", HOSTILE.replace("\x00", "\ufffd")]
+        assert names == ["oracle", HOSTILE.replace("\x00", "\ufffd").replace("\x1b", "\ufffd")]

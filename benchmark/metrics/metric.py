@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -39,3 +40,8 @@ class Metric:
     degenerate: str = ""
     margin: float | None = None
     headline: bool = False
+
+    @property
+    def percent(self) -> bool:
+        """Whether figures are shown times 100, as the field shows shares; those of other packages are shown as they are."""
+        return self.function is None and self.range[1] == 1.0 and self.range[0] in (0.0, -inf)

@@ -16,7 +16,8 @@ def standard_errors(values: Floats, clusters: Names) -> Floats:
 
     ``values`` is [rows, columns], NaN for "not defined"; ``clusters`` names each row's cluster. For G clusters with sums s and
     counts n of defined values, and the mean m = Σs / Σn, the error is √(G / (G − 1) · Σ(s − n·m)²) / Σn (Liang and Zeger 1986;
-    Miller, "Adding error bars to evals", 2024). NaN where fewer than ``MIN_CLUSTERS`` clusters have a defined value, or a value is infinite.
+    Miller, "Adding error bars to evals", 2024). NaN where fewer than ``MIN_CLUSTERS`` clusters have a defined value, or a value
+    is infinite.
     """
     return _errors(values, clusters)[0]
 

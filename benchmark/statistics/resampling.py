@@ -68,8 +68,9 @@ def cluster_intervals(
 def resampled_means(values: Floats, clusters: Names, seed: int, resamples: int = RESAMPLES) -> Floats:
     """The mean of each column in each resample of clusters, [resamples, columns].
 
-    NaN where a resample has no defined value, and in a column with an infinite value. Clusters are drawn with replacement, as many as there are. Which are drawn in a resample depends on the seed and the set of
-    names in ``clusters`` only: columns, and calls for other models of the same instances, are paired resample by resample.
+    NaN where a resample has no defined value, and in a column with an infinite value. Clusters are drawn with replacement,
+    as many as there are. Which are drawn in a resample depends on the seed and the set of names in ``clusters`` only:
+    columns, and calls for other models of the same instances, are paired resample by resample.
     """
     return _resampled(totals(values, clusters), seed, resamples)
 

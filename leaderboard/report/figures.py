@@ -53,7 +53,7 @@ def known(metric: str) -> Metric | None:
 def unit(metric: str) -> Unit:
     """Fractions times 100, anything else in its own units."""
     found = known(metric)
-    return Unit(100, 1) if found is not None and found.range == (0.0, 1.0) else Unit(1, 3)
+    return Unit(100, 1) if found is not None and found.percent else Unit(1, 3)
 
 
 def name(metric: str) -> str:
