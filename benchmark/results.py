@@ -146,9 +146,13 @@ class RunResults(BaseModel):
 
     @field_validator("model")
     @classmethod
-    def _has_a_name(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if "name" not in model:
-            raise ValueError("has no name")
+    def _is_a_card(cls, model: dict[str, Any]) -> dict[str, Any]:
+        # That of another version may lack what this one knows, and say more.
+        named, settings = isinstance(model.get("name"), str), isinstance(model.get("settings", {}), Mapping)
+        if not named:
+            raise ValueError("has no name that is text")
+        if not settings:
+            raise ValueError("its settings are no mapping")
         return model
 
 
@@ -207,8 +211,8 @@ def load_run(path: Path) -> RunResults:
     file = path / RESULTS if path.is_dir() else path
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
-        # Half a surrogate pair is valid JSON and nothing that can be printed or written again.
-        json.dumps(raw, ensure_ascii=False).encode()
+        # Half a surrogate pair is valid JSON and nothing that can be printed or written again; NaN is neither.
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
     except FileNotFoundError as error:
         raise WronglungError(f"{path}: no run here ({RESULTS} is missing)") from error
     except (OSError, ValueError, RecursionError) as error:

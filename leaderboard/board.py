@@ -11,7 +11,7 @@ from ..benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from ..benchmark.errors import WronglungError
 from ..benchmark.results import RESULTS, Results, RunResults
 from .columns import Column, Layout, columns, load_layout
-from .grouping import Entry, groups
+from .grouping import Entry, groups, plain, versions
 from .published_rows import (
     PUBLISHED_DATASET,
     PUBLISHED_NAMES,
@@ -68,11 +68,11 @@ def board(
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The run folders among the given ones and directly or deeper inside them, in sorted order.
+    """The run folders among the given ones and directly or deeper inside them, in sorted order; each run once.
 
     Raises :class:`WronglungError` for a path without a run.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for folder in folders:
         if folder.is_file() or (folder / RESULTS).is_file():
             inside = [folder]
@@ -82,8 +82,10 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
             raise WronglungError(f"{folder}: does not exist")
         if not inside:
             raise WronglungError(f"{folder}: no run here ({RESULTS} is missing)")
-        found.extend(path for path in inside if path not in found)
-    return found
+        for path in inside:
+            # By links, or by its file, a run may be named twice.
+            found.setdefault((path / RESULTS if path.is_dir() else path).resolve(), path)
+    return list(found.values())
 
 
 def _sections(group: Sequence[Entry], layout: Layout, wanted: Sequence[str] | None, published: bool) -> list[Section]:
@@ -109,8 +111,8 @@ def _sections(group: Sequence[Entry], layout: Layout, wanted: Sequence[str] | No
         kept = _with_figures(shown, lines)
         sections.append(
             Section(
-                first.dataset.name + partial,
-                f"{first.suite['name']} {_versions(runs)}",
+                plain(first.dataset.name) + partial,
+                f"{first.suite['name']} {versions(runs)}",
                 subset,
                 size.n_instances,
                 size.n_patients,
@@ -216,11 +218,6 @@ def _signed(entries: Sequence[Entry], cell: Cell, higher_is_better: bool) -> lis
     """Values of which the higher is the better one."""
     values = [value_of(entry, cell) for entry in entries]
     return [value if higher_is_better or value is None else -value for value in values]
-
-
-def _versions(runs: Sequence[RunResults]) -> str:
-    versions = {str(run.suite["version"]) for run in runs}
-    return ", ".join(sorted(versions, key=lambda version: [int(part) for part in version.split(".")]))
 
 
 def _published_sections(layout: Layout) -> list[Section]:

@@ -117,6 +117,10 @@ def check_layout(layout: Layout, runs: Sequence[RunResults], file: Path) -> None
             raise WronglungError(f"{file}: {key}.metric: unknown metric {metric!r}; `wronglung list metrics` has all")
         if task not in tasks and (task != EVERY_PERTURBATION or key == "ranking"):
             raise WronglungError(f"{file}: {key}.task: unknown task {task!r}; `wronglung list tasks` has all")
+    if runs and not subsets & {*layout.ranking.subsets}:
+        raise WronglungError(
+            f"{file}: ranking.subsets: no run has one of these; there are {', '.join(sorted(subsets))}"
+        )
     for subset in layout.subsets or ():
         if runs and subset not in subsets:
             raise WronglungError(

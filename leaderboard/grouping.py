@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,19 @@ def groups(runs: Sequence[RunResults | Results]) -> list[list[Entry]]:
     ]
 
 
+def versions(runs: Iterable[RunResults]) -> str:
+    """All versions of the suite among runs of a group, the lowest first."""
+    found = {str(run.suite["version"]) for run in runs}
+    return ", ".join(sorted(found, key=lambda version: [int(part) for part in version.split(".")]))
+
+
+def plain(text: str) -> str:
+    """A name of a run's in one line, at most 200 characters, without any that a terminal or an editor would obey."""
+    text = " ".join(text.split())
+    text = text if len(text) <= 200 else f"{text[:199]}…"
+    return "".join(one if one.isprintable() else "�" for one in text)
+
+
 def _fit(one: RunResults, other: RunResults) -> bool:
     mine, its = task_definitions(one), task_definitions(other)
     shared = mine.keys() & its.keys()
@@ -95,12 +108,12 @@ def _tasks(group: Sequence[Entry]) -> list[str]:
 
 def _labels(runs: Sequence[RunResults]) -> list[str]:
     """The models' names; where names are the same, with what differs of settings, checkpoint and preprocessing."""
-    names = [str(run.model["name"]) for run in runs]
+    names = [plain(run.model["name"]) or "(no name)" for run in runs]
     labels = []
     for run, name in zip(runs, names, strict=True):
         others = [_distinguishing(other) for other, its in zip(runs, names, strict=True) if its == name]
         parts = [text for key, text in _distinguishing(run).items() if len({other.get(key) for other in others}) > 1]
-        labels.append(f"{name} ({', '.join(parts)})" if parts else name)
+        labels.append(plain(f"{name} ({', '.join(parts)})") if parts else name)
     return [
         f"{label} #{labels[: at + 1].count(label)}" if labels.count(label) > 1 else label
         for at, label in enumerate(labels)

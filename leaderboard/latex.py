@@ -40,8 +40,7 @@ def _table(section: Section, intervals: Intervals) -> str:
 
 
 def _row(line: Line, columns: Sequence[Column], ranks: bool, intervals: Intervals) -> str:
-    # After the end of a row, a bracket or a star would belong to it.
-    cells = ["{}" + escape(label(line)), *([escape(standing(line))] if ranks else [])]
+    cells = [escape(label(line)), *([escape(standing(line))] if ranks else [])]
     for column in columns:
         text = escape(figure(line.figures[column.key], column, intervals))
         cells.append(f"\\textbf{{{text}}}" if column.key in line.best else text)
@@ -55,7 +54,9 @@ def _group(line: Line) -> tuple[bool, str, bool]:
 
 def escape(text: str) -> str:
     """Text for LaTeX in one line; characters that its default fonts lack are spelt as commands."""
-    return "".join(_COMMANDS.get(character, character) for character in " ".join(text.split()))
+    escaped = "".join(_COMMANDS.get(character, character) for character in " ".join(text.split()))
+    # After the end of a row or a rule, a bracket or a star would belong to it.
+    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped
 
 
 _COMMANDS = {
@@ -63,5 +64,5 @@ _COMMANDS = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': "''",
     "·": r"$\cdot$", "Δ": r"$\Delta$", "τ": r"$\tau$", "−": "$-$", "±": r"$\pm$", "≈": r"$\approx$", "†": r"$\dagger$",
-    "–": "--",
+    "–": "--", "�": "?",
 }  # fmt: skip

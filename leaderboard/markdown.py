@@ -40,9 +40,10 @@ def markdown(sections: Sequence[Section], intervals: Intervals) -> str:
 
 
 def escape(text: str) -> str:
-    """Text in one line that can neither break a table nor become HTML, emphasis or a link."""
+    """Text in one line that can neither break a table nor become HTML, emphasis, a formula or a link with other words."""
     return _SPECIAL.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
 
 
-_SPECIAL = re.compile(r"[\\`*\[\]|<>]|&(?=#?\w+;)")
+# An underscore within a word is none of emphasis.
+_SPECIAL = re.compile(r"[\\`*\[\]|<>~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}

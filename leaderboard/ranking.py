@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..benchmark.cells import Cell, cell_values
-from ..benchmark.errors import WronglungError
+from ..benchmark.errors import WronglungError, first_line
 from ..benchmark.statistics.ranks import rank_ranges
 from ..benchmark.statistics.resampling import MIN_CLUSTERS, cluster_intervals, resampled_means
 from .grouping import Entry
@@ -114,8 +114,9 @@ class Paired(NamedTuple):
                 return None
             try:
                 one = cell_values(entry.run, entry.instances, cells)
-            except WronglungError as error:
-                raise WronglungError(f"run of {entry.label}: {error}") from error
+            except (WronglungError, ValueError, TypeError) as error:
+                # A column of a damaged file may hold anything.
+                raise WronglungError(f"run of {entry.label}: {first_line(error)}") from error
             first = first or one
             if not np.array_equal(one.instance_ids, first.instance_ids):
                 raise WronglungError(

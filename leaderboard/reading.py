@@ -53,7 +53,9 @@ def read(run: RunResults, regions: int | None = None) -> Reading:
     if flat is not None:
         return Reading(name, "flat", f"{name} has a flat map: {flat}")
     swapped, base = _cell(run, SWAP, "auroc"), _cell(run, "original", "auroc")
-    if swapped is None or swapped.delta is None or swapped.delta_ci_low is None or swapped.delta_ci_high is None:
+    if swapped is None:
+        return Reading(name, "unknown", f"{name}: was not asked with left and right swapped on one lung")
+    if swapped.delta is None or swapped.delta_ci_low is None or swapped.delta_ci_high is None:
         return Reading(name, "unknown", f"{name}: too few patients with sentences about one lung to tell")
     low, high = swapped.delta_ci_low, swapped.delta_ci_high
     where = _where(base)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.sketch import write_sketch
@@ -22,6 +23,10 @@ from wronglung.benchmark.instances import Dataset
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Small tensors on few cores: more threads only wait for each other.
 torch.set_num_threads(1)
+
+# A busy machine is no failure.
+settings.register_profile("patient", settings.default, deadline=None)
+settings.load_profile("patient")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

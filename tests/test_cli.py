@@ -245,7 +245,7 @@ class TestLists:
         assert "nothing is called 'frobnicate'" in refused("show", "frobnicate")
 
     def test_nothing_in_a_message_drives_the_terminal(self) -> None:
-        assert "?[31mred" in refused("show", "\x1b[31mred")
+        assert "?[31mgone: does not exist" in refused("leaderboard", "\x1b[31mgone")
 
 
 class TestCheck:
@@ -342,7 +342,7 @@ class TestLeaderboard:
         assert "cannot be read as JSON" in refused("leaderboard", tmp_path)
         (tmp_path / RESULTS).write_text('{"schema_version": 1}')
         assert "is not a run of wronglung: status" in refused("leaderboard", tmp_path)
-        for text in ("[" * 100_000, '{"status": "\\ud800"}'):
+        for text in ("[" * 100_000, '{"status": "\\ud800"}', '{"status": NaN}', '{"status": 1e999}'):
             (tmp_path / RESULTS).write_text(text)
             assert "cannot be read as JSON" in refused("leaderboard", tmp_path)
 

@@ -116,6 +116,10 @@ class TestReadings:
         few = load_dataset("phantom", patients=20)
         assert read(evaluate(load_model("oracle"), few, "smoke").run).verdict == "unknown"
 
+    def test_a_run_without_the_swap_is_not_said_to_lack_patients(self, oracle_run: RunResults) -> None:
+        scores = [one for one in oracle_run.scores if one.task != "swap_left_right"]
+        assert "was not asked" in read(oracle_run.model_copy(update={"scores": scores})).text
+
 
 class TestExamples:
     def test_are_one_lung_findings_of_different_patients_and_change(self, phantom: Dataset) -> None:

@@ -53,6 +53,19 @@ def test_ranks_are_ranges_where_the_instances_lie_beside_the_summary(runs: Path)
     assert "of 2,000 resamples of 40 patients" in leaderboard(runs).stdout
 
 
+def test_a_run_that_is_named_twice_stands_once(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(runs / "0")
+    assert leaderboard(runs, tmp_path / "link", runs / "0" / RESULTS).stdout == leaderboard(runs).stdout
+
+
+def test_a_column_of_instances_that_holds_no_numbers_is_refused(runs: Path, tmp_path: Path) -> None:
+    for at in range(2):
+        (tmp_path / f"{at}").mkdir()
+        (tmp_path / f"{at}" / RESULTS).write_bytes((runs / f"{at}" / RESULTS).read_bytes())
+        pd.read_parquet(runs / f"{at}" / INSTANCES).assign(auroc="high").to_parquet(tmp_path / f"{at}" / INSTANCES)
+    assert "run of a: could not convert string to float" in refused(tmp_path)
+
+
 def test_ranks_are_by_value_where_one_lacks_them(runs: Path, tmp_path: Path) -> None:
     files = []
     for at in range(3):

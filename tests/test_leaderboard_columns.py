@@ -145,6 +145,7 @@ class TestRefusals:
             (("metric: auroc}", "metric: auroqc}"), r"blocks.0.columns.1.metric: unknown metric 'auroqc'"),
             (("task: swap_left_right", "task: swap"), r"blocks.1.columns.0.task: unknown task 'swap'"),
             (("{metric: average_precision, subsets", "{metric: ap, subsets"), r"ranking.metric: unknown metric 'ap'"),
+            (("subsets: [all]", "subsets: [al]"), r"ranking.subsets: no run has one of these; there are all, one_lung"),
             (("[one_lung, all]", "[one_lungs]"), r"subsets: no run has a subset 'one_lungs'; there are all, one_lung"),
         ],
     )

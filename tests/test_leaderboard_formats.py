@@ -7,6 +7,7 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import huggingface_hub
 import numpy as np
@@ -42,7 +43,7 @@ def sections() -> list[Section]:
 
 
 def row(text: str, model: str) -> list[str]:
-    line = next(one for one in text.splitlines() if one.startswith((f"| {model} ", f"{{}}{model} ")))
+    line = next(one for one in text.splitlines() if one.startswith((f"| {model} ", f"{model} ")))
     return [cell.strip() for cell in re.split(r"(?<!\\)[|&]", line.strip("|").removesuffix("\\\\"))]
 
 
@@ -113,7 +114,7 @@ class TestLatex:
 
     def test_rules_part_models_from_the_rest(self, sections: list[Section]) -> None:
         first = render(sections, "latex").split("\\end{tabular}")[0].splitlines()
-        names = [line.split(" &")[0].removeprefix("{}") if "&" in line else line for line in first]
+        names = [line.split(" &")[0] if "&" in line else line for line in first]
         at = [index for index, name in enumerate(names) if name == "\\midrule"]
         assert [names[index - 1] for index in at[1:]][1:] == ["third", "few", "bottom"]
 
@@ -168,7 +169,7 @@ class TestHostileNames:
     def test_cannot_break_markdown(self, run: RunResults) -> None:
         text = render(board([run, made("b").run]), "markdown")
         assert "<script" not in text
-        assert "a\\|b_%&#$~^\\\\ &lt;script&gt;" in text
+        assert "a\\|b\\_%&#\\$\\~^\\\\ &lt;script&gt;" in text
         assert "\\[y\\](javascript:1)" in text
         assert "\\*\\*x\\*\\*" in text
         assert "\n# h" not in text
@@ -192,9 +193,22 @@ class TestHostileNames:
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
         assert "{{ 7 * 7 }}" in text
 
-    def test_come_back_whole_from_csv(self, run: RunResults) -> None:
+    def test_come_back_from_csv_in_one_line(self, run: RunResults) -> None:
         rows = list(csv.DictReader(io.StringIO(render(board([run]), "csv"))))
-        assert {one["model"] for one in rows} == {HOSTILE}
+        assert {one["model"] for one in rows} == {" ".join(HOSTILE.split())}
+
+    @pytest.mark.parametrize("fmt", ["markdown", "latex", "csv", "html"])
+    def test_cannot_command_a_terminal(self, fmt: Literal["markdown", "latex", "csv", "html"]) -> None:
+        run = made("red \x1b[31m\x07\x00 \u202e" + "x" * 10_000).run
+        run.dataset.name = "data \x1bc"
+        text = render(board([run]), fmt)
+        assert all(one.isprintable() or one == "\n" for one in text)
+        assert "red " in text
+        assert "x" * 200 not in text
+
+    def test_are_no_emphasis_and_no_formula(self) -> None:
+        text = render(board([made("_x_ snake_case ~~y~~ $z$").run]), "markdown")
+        assert "\\_x\\_ snake_case \\~\\~y\\~\\~ \\$z\\$" in text
 
 
 class TestTables:

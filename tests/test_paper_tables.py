@@ -384,3 +384,9 @@ class TestCommand:
         assert "has auroc, average_precision under the task 'synthetic'" in paper(
             "synthetic-localization", tmp_path, code=2
         )
+
+
+def test_a_title_names_all_versions_of_the_suite(runs: list[RunResults]) -> None:
+    later = runs[0].model_copy(update={"suite": {**runs[0].suite, "version": "1.100"}})
+    [section] = sections([later, *runs])
+    assert section.title.endswith(f"wrong-lung {runs[0].suite['version']}, 1.100")

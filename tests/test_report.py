@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -148,6 +149,50 @@ class TestFigures:
         assert entry.rank == ""
         index = write_report([*runs, short], tmp_path / "report").read_text()
         assert "short is incomplete: it has no swap_left_right." in index
+
+    def test_a_section_names_all_versions_and_a_models_page_its_own(self, runs: list[Path], tmp_path: Path) -> None:
+        results = json.loads((runs[0] / RESULTS).read_text())
+        own = results["suite"]["version"]
+        results["suite"]["version"] = "1.100"
+        (tmp_path / RESULTS).write_text(json.dumps(results))
+        index = write_report([runs[0], tmp_path], tmp_path / "report")
+        assert f"under smoke {own}, 1.100<" in index.read_text()
+        pages = [(index.parent / f"model-0{number}.html").read_text() for number in (1, 2)]
+        assert [f"under smoke {own}," in pages[0], "under smoke 1.100," in pages[1]] == [True, True]
+
+    def test_incomplete_is_what_the_leaderboard_calls_so(self, runs: list[Path], data: Dataset, tmp_path: Path) -> None:
+        found = []
+        for name in ("entropy", "precision@30"):
+            found.append(
+                save_run(tmp_path / name, "text-blind", data, name=f"no {name}", suite="wrong-lung", maps=False)
+            )
+            results = json.loads((found[-1] / RESULTS).read_text())
+            results["model"]["role"] = "model"
+            results["suite"]["metrics"].remove(name)
+            results["scores"] = [one for one in results["scores"] if one["metric"] != name]
+            (found[-1] / RESULTS).write_text(json.dumps(results))
+        entries = {one.label: one for group in load(found) for one in group.entries}
+        assert entries["no entropy"].missing == ("entropy",)
+        assert entries["no precision@30"].missing == ()
+
+    def test_a_run_without_the_subset_that_is_shown_first_shows_another(self, runs: list[Path], tmp_path: Path) -> None:
+        results = json.loads((runs[0] / RESULTS).read_text())
+        results["scores"] = [one for one in results["scores"] if one["subset"] == "all"]
+        (tmp_path / RESULTS).write_text(json.dumps(results))
+        assert "Overview on all" in write_report([tmp_path], tmp_path / "report").read_text()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [({"name": ["a"]}, "no name that is text"), ({"settings": ["a"]}, "settings are no mapping")],
+    )
+    def test_a_damaged_card_is_refused(
+        self, runs: list[Path], tmp_path: Path, change: dict[str, object], message: str
+    ) -> None:
+        results = json.loads((runs[0] / RESULTS).read_text())
+        results["model"] |= change
+        (tmp_path / RESULTS).write_text(json.dumps(results))
+        with pytest.raises(WronglungError, match=message):
+            write_report([tmp_path], tmp_path / "report")
 
     def test_a_lone_results_file_is_enough(self, runs: list[Path], tmp_path: Path) -> None:
         alone = tmp_path / "alone.json"
@@ -316,12 +361,35 @@ class TestData:
             (lambda: (folder / MAPS).write_bytes(b"{}"), "cannot be read as maps of a run"),
             (lambda: save_file(maps, folder / MAPS), "does not say where its maps lie.*--save-maps"),
             (lambda: save_file(maps, folder / MAPS, {"geometry": "[]"}), "cannot be read as maps of a run"),
+            (lambda: save_file(maps, folder / MAPS, {"geometry": "[" * 100_000}), "cannot be read as maps of a run"),
             (lambda: save_file(maps, folder / MAPS, {"geometry": "{}"}), "has no map of image"),
         ):
             write()
             with pytest.raises(WronglungError, match=message):
                 write_report([folder], tmp_path / "report", dataset=data)
         assert not (tmp_path / "report").exists()
+
+    @pytest.mark.parametrize(("temperature", "message"), [("hot", "cannot be read as maps"), (0, "must be positive")])
+    def test_a_temperature_that_is_none_is_refused(
+        self, runs: list[Path], data: Dataset, tmp_path: Path, temperature: object, message: str
+    ) -> None:
+        for name in (RESULTS, INSTANCES, MAPS):
+            (tmp_path / name).write_bytes((runs[0] / name).read_bytes())
+        results = json.loads((tmp_path / RESULTS).read_text())
+        results["model"] |= {"mass": "softmax", "temperature": temperature}
+        (tmp_path / RESULTS).write_text(json.dumps(results))
+        with pytest.raises(WronglungError, match=message):
+            write_report([tmp_path], tmp_path / "report", dataset=data)
+
+    def test_instances_without_what_was_asked_are_refused(
+        self, runs: list[Path], data: Dataset, tmp_path: Path
+    ) -> None:
+        for name in (RESULTS, MAPS):
+            (tmp_path / name).write_bytes((runs[0] / name).read_bytes())
+        table = pd.read_parquet(runs[0] / INSTANCES).drop(columns="sentence_sha256")
+        table.to_parquet(tmp_path / INSTANCES)
+        with pytest.raises(WronglungError, match="is not of a run of wronglung.*sentence_sha256"):
+            write_report([tmp_path], tmp_path / "report", dataset=data)
 
 
 class TestMaps:

@@ -15,7 +15,7 @@ from ...benchmark.errors import WronglungError
 from ...benchmark.results import RunResults
 from ..board import PUBLISHED_DATASET, PUBLISHED_NAMES
 from ..comparability import identity
-from ..grouping import Entry, groups
+from ..grouping import Entry, groups, plain, versions
 from .layouts import load_layouts
 
 Group = Literal["model", "bound", "published"]
@@ -81,19 +81,20 @@ def sections(runs: Sequence[RunResults], *, published: bool = False, models: Seq
     if not found:
         return [Section(PUBLISHED_DATASET, rows)] if rows else []
     made = []
-    for title, group in zip(_titles([entries[0].run for entries in found]), found, strict=True):
+    for title, group in zip(_titles([[entry.run for entry in group] for group in found]), found, strict=True):
         pairs = [(place(str(entry.run.model["name"])), _of_run(entry, title)) for entry in group]
         pairs.sort(key=lambda pair: (GROUPS.index(pair[1].group), pair[0], pair[1].model))
         made.append(Section(title, (*(member for _, member in pairs), *rows)))
     return made
 
 
-def _titles(runs: Sequence[RunResults]) -> list[str]:
-    """What each run was evaluated on; those that would be called the same are told apart by what differs."""
-    plain = [_title(run) for run in runs]
+def _titles(groups: Sequence[Sequence[RunResults]]) -> list[str]:
+    """What each group of runs was evaluated on; those that would be called the same are told apart by what differs."""
+    names = [_title(group) for group in groups]
+    identities = [identity(group[0]) for group in groups]
     titles = []
-    for title, run in zip(plain, runs, strict=True):
-        own, twins = identity(run), [identity(other) for other, its in zip(runs, plain, strict=True) if its == title]
+    for title, own in zip(names, identities, strict=True):
+        twins = [other for other, its in zip(identities, names, strict=True) if its == title]
         parts = [f"{key} {own[key][:8]}" for key in own if len({other[key] for other in twins}) > 1]
         titles.append(", ".join((title, *parts)))
     return [
@@ -102,10 +103,11 @@ def _titles(runs: Sequence[RunResults]) -> list[str]:
     ]
 
 
-def _title(run: RunResults) -> str:
+def _title(group: Sequence[RunResults]) -> str:
+    run = group[0]
     size = f"{run.dataset.n_instances:,} instances"
     partial = f"first {size} only" if run.dataset.limit is not None else size
-    return f"{' '.join(run.dataset.name.split())}, {partial}, {run.suite['name']} {run.suite['version']}"
+    return f"{plain(run.dataset.name)}, {partial}, {run.suite['name']} {versions(group)}"
 
 
 def _of_run(entry: Entry, section: str) -> Member:
@@ -117,7 +119,7 @@ def _of_run(entry: Entry, section: str) -> Member:
         if score.perturbation is not None:
             figures[cell._replace(delta=True)] = Figure(score.delta, score.delta_ci_low, score.delta_ci_high)
     return Member(
-        " ".join(entry.label.split()),
+        entry.label,
         "model" if entry.role == "model" else "bound",
         section,
         figures,

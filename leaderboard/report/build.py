@@ -17,6 +17,7 @@ from ...benchmark.datasets.imagenome_gold import PUBLISHED_INSTANCES
 from ...benchmark.errors import WronglungError
 from ...benchmark.instances import Dataset
 from ..comparability import differences
+from ..grouping import versions
 from ..heatmaps import COLOURS, OPACITY, RISE, STRONGEST
 from ..published_rows import PUBLISHED_DATASET
 from ..reading import read
@@ -156,7 +157,7 @@ class _Site:
                 {
                     "number": group.number,
                     "dataset": group.first.dataset,
-                    "suite": group.first.suite,
+                    "suite": f"{group.first.suite['name']} {versions(one.run for one in group.entries)}",
                     "counts": f"{len(group.entries)} {'run' if len(group.entries) == 1 else 'runs'}: {counts(group)}.",
                     "apart": apart,
                     "readings": [
@@ -192,7 +193,6 @@ class _Site:
             entry.page,
             "model.html",
             entry=entry,
-            group=group.first,
             counts=counts(group),
             gallery=link,
             width=model_page.WIDTH,

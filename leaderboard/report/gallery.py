@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ...benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError, first_line
 from ...benchmark.geometry import Geometry
 from ...benchmark.instances import Dataset, ImageRef, Instance, fingerprint_images
 from ...benchmark.plan import Plan
@@ -221,9 +221,14 @@ def _write_model(
     The files hold the maps in order of the change under the swap, as a page shows them at first: one file a page.
     """
     rows = _by_task(table, tasks)
-    values: Values = {task: _numbers(rows[task], metric) for task in tasks}
-    weights: Values = {task: _numbers(rows[task], "no_attention_weight") for task in tasks}
-    digests = {task: rows[task]["sentence_sha256"].fillna("").to_dict() for task in tasks}
+    try:
+        values: Values = {task: _numbers(rows[task], metric) for task in tasks}
+        weights: Values = {task: _numbers(rows[task], "no_attention_weight") for task in tasks}
+        digests = {task: rows[task]["sentence_sha256"].fillna("").to_dict() for task in tasks}
+    except (KeyError, ValueError, TypeError) as error:
+        raise WronglungError(
+            f"{entry.folder / INSTANCES}: is not of a run of wronglung ({first_line(error)}); make the run again"
+        ) from error
     own = {task["name"] for task in entry.run.suite["tasks"]}
     for one in shown:
         for task, sentence in one.sentences.items():

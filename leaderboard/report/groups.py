@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ PREFERRED_SUBSET = "one_lung"
 class Entry:
     """A run in a report.
 
-    ``label`` is unique within the group; ``rank`` is its place among the models, empty where it has none; ``page`` is the file name of the model's page. ``missing`` are the tasks and metrics
-    that other runs of the group have.
+    ``label`` is unique within the group; ``rank`` is its place among the models, empty where it has none; ``page`` is the file name of the model's page. ``missing`` are the tasks and the metrics
+    of the leaderboard's columns that other runs of the group have.
     """
 
     run: RunResults
@@ -58,8 +58,8 @@ class Group:
     @property
     def subset(self) -> str:
         """The subset that is shown first: one lung, where there is one with instances."""
-        sizes = self.first.dataset.subsets
-        return PREFERRED_SUBSET if sizes.get(PREFERRED_SUBSET) else self.subsets[0]
+        known = PREFERRED_SUBSET in self.subsets and self.first.dataset.subsets.get(PREFERRED_SUBSET)
+        return PREFERRED_SUBSET if known else self.subsets[0]
 
     @property
     def suite(self) -> SuiteSpec:
@@ -96,23 +96,18 @@ def _group(
     tasks = {task["name"]: task for one in members for task in one.run.suite["tasks"]}
     metrics = dict.fromkeys(name for one in members for name in one.run.suite["metrics"])
     subsets = dict.fromkeys(score.subset for one in members for score in one.run.scores)
-    ranks = {line.model: standing(line) if line.rank is not None else "" for line in ranked[0].lines}
+    lines = {line.model: line for line in ranked[0].lines}
     entries = [
         Entry(
             one.run,
             places[id(one.run)],
             one.label,
             one.role,
-            ranks[one.label],
+            standing(lines[one.label]) if lines[one.label].rank is not None else "",
             f"model-{at:02d}.html",
-            _missing(one.run, tasks, metrics),
+            lines[one.label].misses,
             {(score.task, score.subset, score.metric): score for score in one.run.scores},
         )
         for at, one in enumerate(members, start=pages + 1)
     ]
     return Group(number, tuple(entries), ranked[0].ranking, tuple(tasks.values()), tuple(metrics), tuple(subsets))
-
-
-def _missing(run: RunResults, tasks: Iterable[str], metrics: Iterable[str]) -> tuple[str, ...]:
-    own = {task["name"] for task in run.suite["tasks"]} | set(run.suite["metrics"])
-    return tuple(one for one in (*tasks, *metrics) if one not in own)

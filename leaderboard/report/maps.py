@@ -69,16 +69,16 @@ class SavedMaps:
             tensors: Any = safe_open(file, framework="pt")
             stated = json.loads((tensors.metadata() or {})["geometry"])
             geometries = {image: Geometry(*numbers) for image, numbers in stated.items()}
+            temperature = float(card.get("temperature", 1.0))
         except KeyError as error:
             raise WronglungError(
                 f"{file}: does not say where its maps lie on the films (no key 'geometry' in its metadata); "
                 "make the run again with --save-maps"
             ) from error
-        except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise WronglungError(f"{file}: cannot be read as maps of a run ({first_line(error)})") from error
-        mass, temperature = card.get("mass", "sum"), float(card.get("temperature", 1.0))
         keys = frozenset(tensors.keys())
-        return cls(file, geometries, mass, temperature, tensors, keys) if keys else None
+        return cls(file, geometries, card.get("mass", "sum"), temperature, tensors, keys) if keys else None
 
     def read(self, asked: Sequence[Asked | None]) -> list[Quantised | None]:
         """The maps that are asked for; None for None, and for a map without mass.
@@ -93,7 +93,10 @@ class SavedMaps:
         found: list[Quantised | None] = [None] * len(asked)
         for alike in by_shape.values():
             places, maps, weights = zip(*alike, strict=True)
-            mass = as_distribution(torch.stack(maps), self.mass, self.temperature)
+            try:
+                mass = as_distribution(torch.stack(maps), self.mass, self.temperature)
+            except ValueError as error:
+                raise WronglungError(f"{self.file}: its maps are no distributions: {error}") from error
             mass = (
                 mass.reshape(len(maps), *maps[0].shape)
                 * (1 - torch.tensor(weights, dtype=torch.float64))[:, None, None]

@@ -125,13 +125,15 @@ def _overview(group: Group) -> dict[str, Any]:
         for entry in group.entries
         for key, one in entry.scores.items()
         for delta in (False, True)
-        if (one.delta if delta else one.value) is not None
+        if (one.delta if delta else one.value) is not None and key[0] in names and key[2] in group.metrics
     }
     spans: dict[str, list[Column]] = {}
-    for one in columns(load_layout(), runs, perturbed):
+    layout = load_layout()
+    for one in columns(layout, runs, perturbed):
         if (one.task, one.metric, one.delta) in defined:
             place = names.index(one.task), group.metrics.index(one.metric), one.delta, one.label
-            spans.setdefault(one.block, []).append(place)
+            # The title of the first block is the heading of the names.
+            spans.setdefault("Value" if one.block == layout.blocks[0].title else one.block, []).append(place)
     return next(_view(OVERVIEW, "", list(spans.items())), {"label": OVERVIEW, "family": "", "spans": [], "columns": []})
 
 

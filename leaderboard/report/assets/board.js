@@ -72,24 +72,25 @@
       let first = 0;
       for (const [span, count] of view.spans) {
         first += count;
-        if (view.columns.indexOf(column) < first) return span === "Model" ? column[3] : `${span}, ${column[3]}`;
+        if (view.columns.indexOf(column) < first) return span === "Value" ? column[3] : `${span}, ${column[3]}`;
       }
       return "";
     }
 
     function head(view) {
-      const spans = view.spans.map(([label, count]) => make("th", { scope: "colgroup", colSpan: count }, label === "Model" ? "" : label));
-      const columns = view.columns.map((column, at) => heading(column[3], at));
-      const model = heading("Model", -1);
+      const spans = view.spans.map(([label, count]) => make("th", { scope: "colgroup", colSpan: count }, label));
+      const columns = view.columns.map((column, at) => heading(column[3], at, title(view, column)));
+      const model = heading("Model", -1, "Model");
       model.rowSpan = 2;
       const rank = ranked ? make("th", { scope: "col", rowSpan: 2 }, "Rank") : null;
       return make("thead", {}, make("tr", {}, model, rank, ...spans), make("tr", {}, ...columns));
     }
 
-    function heading(label, at) {
+    // Perturbations have a column under each of several metrics: whoever hears the name must hear which.
+    function heading(label, at, name) {
       const sorted = state.column === at;
       const mark = make("span", { "aria-hidden": "true" }, sorted ? (state.descending ? " ↓" : " ↑") : " ↕");
-      const button = make("button", { type: "button", className: "sort" }, label, mark);
+      const button = make("button", { type: "button", className: "sort", "aria-label": name }, label, mark);
       button.addEventListener("click", () => {
         state.descending = sorted ? !state.descending : at >= 0;
         state.column = at;

@@ -42,6 +42,7 @@
     options(at("subset"), gallery.subsets, state.subset);
     options(at("order"), orders.map(([label]) => label));
     at("controls").hidden = at("legend").hidden = false;
+    at("sides").hidden = instances.every(({ boxes }) => boxes.every(([label]) => sideOf(label) === "other"));
     at("controls").addEventListener("submit", (event) => event.preventDefault());
     at("controls").addEventListener("input", () => {
       Object.assign(state, { subset: Number(at("subset").value), order: Number(at("order").value) });
@@ -135,14 +136,18 @@
       unchanged ? make("span", { className: "quiet" }, "names no side: unchanged") : null));
   }
 
+  // A box's side of the patient, by its name.
+  function sideOf(label) {
+    return label.startsWith("right ") ? "right" : label.startsWith("left ") ? "left" : "other";
+  }
+
   function outlines(boxes, [width, height]) {
     const drawing = document.createElementNS(SVG, "svg");
     drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     drawing.setAttribute("aria-hidden", "true");
     for (const [label, x1, y1, x2, y2] of boxes) {
       const box = document.createElementNS(SVG, "rect");
-      const side = label.startsWith("right ") ? "right" : label.startsWith("left ") ? "left" : "other";
-      for (const [key, value] of Object.entries({ x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: side })) box.setAttribute(key, value);
+      for (const [key, value] of Object.entries({ x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: sideOf(label) })) box.setAttribute(key, value);
       drawing.append(box);
     }
     return drawing;
