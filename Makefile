@@ -46,7 +46,12 @@ wheel: $(VENV)/.test
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" list
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" show wrong-lung > /dev/null
 	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" run --model gloria-phantom-retrained --dataset phantom \
-	    --data-arg patients=20 --suite smoke --quiet --out "$(abspath build)/run" > /dev/null
+	    --data-arg patients=20 --suite smoke --quiet --save-maps --out "$(abspath build)/run" > /dev/null
+	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" report "$(abspath build)/run" --include-data --dataset phantom \
+	    --data-arg patients=20 --out "$(abspath build)/report"
+	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" leaderboard "$(abspath build)/run" --format html > /dev/null
+	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" paper localization "$(abspath build)/run" --published > /dev/null
+	cd / && "$(abspath $(VENV)-wheel)/bin/wronglung" compare "$(abspath build)/run" "$(abspath build)/run" --strict > /dev/null
 	rm -rf $(VENV)-wheel
 
 # The example plug-in, installed beside the package in a clean environment.
