@@ -59,7 +59,8 @@ def run(
     for each model that is neither floor nor ceiling; ``heatmaps/<instance>.png`` of these models and the oracle for
     ``pictures`` instances, which are chosen before any model is asked (:func:`.examples.choose`); ``report``, whose first
     page's path is returned last. ``include_data`` puts the dataset's sentences and films into the report, with the maps,
-    which the runs then keep. ``say`` is told what happens.
+    which the runs of models that are neither floor nor ceiling then keep (all, if there are no others). ``say`` is told what
+    happens.
 
     Raises :class:`WronglungError` as :func:`wronglung.evaluate` does, and when a file cannot be written.
     """
@@ -72,6 +73,8 @@ def run(
     examples = [one for one in examples if _readable(one.instance)]
     rows: list[list[Row]] = [[] for _ in examples]
     finished, readings = [], []
+    # The fine maps of floors and ceilings are a hundred times larger, and the heat maps show the oracle's.
+    kept = {*names} - {*BOUNDS} or {*names} if include_data else set()
     for at, name in enumerate(names, start=1):
         say(f"[{at}/{len(names)}] {name} ...")
         started = time.perf_counter()
@@ -81,7 +84,7 @@ def run(
             "command": list(command),
             "seconds": {"model loading": time.perf_counter() - started},
         }
-        results = evaluate(model, dataset, chosen, progress=progress, context=context, save_maps=include_data)
+        results = evaluate(model, dataset, chosen, progress=progress, context=context, save_maps=name in kept)
         folder = out / name
         claim_folder(folder, overwrite=True)
         results.save(folder)

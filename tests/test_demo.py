@@ -357,3 +357,10 @@ def test_the_demo_folder_is_made_of_runs(phantom: Dataset, tmp_path: Path) -> No
     assert load_run(tmp_path / "uniform").model["name"] == "uniform"
     assert not (tmp_path / "heatmaps").exists()
     assert not (tmp_path / "readings.txt").exists()
+
+
+def test_the_gallery_shows_the_models_and_not_the_bounds(phantom: Dataset, tmp_path: Path) -> None:
+    demo.run(["oracle", f"{PREFIX}retrained"], phantom, "smoke", tmp_path, pictures=0, include_data=True)
+    assert (tmp_path / f"{PREFIX}retrained" / "maps.safetensors").exists()
+    assert not (tmp_path / "oracle" / "maps.safetensors").exists()
+    assert "oracle" in (tmp_path / "report" / "gallery.html").read_text()
