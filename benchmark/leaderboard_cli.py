@@ -12,7 +12,6 @@ from .errors import WronglungError
 
 if TYPE_CHECKING:
     from ..leaderboard.sections import Section
-    from .results import Results, RunResults
 
 Format = Literal["markdown", "latex", "csv", "html", "parquet", "huggingface"]
 Shown = Literal["brackets", "plus-minus", "none"]
@@ -45,12 +44,12 @@ def leaderboard(
     _check(fmt, out, hub)
     from ..leaderboard.board import board, find_runs
     from ..leaderboard.columns import check_layout, load_layout
-    from .results import Results
+    from .results import Results, load_at_hand
 
     if not runs and not published:
         raise WronglungError("nothing to show; give folders of runs, or --published")
     layout = load_layout(columns)
-    loaded = [_load(folder) for folder in find_runs(runs or [])]
+    loaded = [load_at_hand(folder) for folder in find_runs(runs or [])]
     if columns is not None:
         check_layout(layout, [one.run if isinstance(one, Results) else one for one in loaded], columns)
     sections = board(loaded, published=published, subsets=subset, layout=layout)
@@ -94,14 +93,6 @@ def _check(fmt: Format, out: Path | None, hub: dict[str, str | None]) -> None:
             datetime.datetime.fromisoformat(hub["--date"])
         except ValueError as error:
             raise WronglungError(f"--date {hub['--date']!r}: write it as 2024-05-31 or 2024-05-31T12:00:00Z") from error
-
-
-def _load(folder: Path) -> RunResults | Results:
-    """A run, with its instances where they lie beside it."""
-    from .results import INSTANCES, load_results, load_run
-
-    beside = (folder if folder.is_dir() else folder.parent) / INSTANCES
-    return load_results(folder) if beside.exists() else load_run(folder)
 
 
 def _write_parquet(sections: list[Section], out: Path) -> None:

@@ -242,6 +242,12 @@ def load_results(path: Path) -> Results:
     return Results(run, read_instances(file))
 
 
+def load_at_hand(path: Path) -> Results | RunResults:
+    """:func:`load_results` where the run's instances lie beside its summary, else :func:`load_run`."""
+    beside = (path if path.is_dir() else path.parent) / INSTANCES
+    return load_results(path) if beside.exists() else load_run(path)
+
+
 def read_instances(file: Path) -> pd.DataFrame:
     """The rows of a run's ``instances.parquet``: one per (instance, task).
 

@@ -12,8 +12,7 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from ..benchmark.errors import WronglungError
-from ..benchmark.metrics.catalogue import find_metric
+from ..benchmark.metrics.catalogue import known_metric
 from ..benchmark.results import RunResults
 from .changes import Change
 from .compare import Comparison
@@ -121,10 +120,8 @@ class _Unit:
     """How figures of a metric are shown: fractions times 100, anything else as it is."""
 
     def __init__(self, metric: str) -> None:
-        try:
-            self.percent = find_metric(metric).percent
-        except WronglungError:
-            self.percent = False
+        known = known_metric(metric)
+        self.percent = known is not None and known.percent
 
     def text(self, value: float | None, signed: bool = False) -> str:
         if value is None:

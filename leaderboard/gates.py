@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..benchmark.cells import Cell, cells_of
 from ..benchmark.errors import WronglungError, explain
-from ..benchmark.metrics.catalogue import Metric, find_metric
+from ..benchmark.metrics.catalogue import known_metric
 from ..benchmark.results import RunResults
 from ..tasks.schema import SuiteSpec, read_yaml
 from .gate_text import cell_text, parse_fail_on
@@ -124,7 +124,7 @@ def default_rules(run: RunResults) -> tuple[GateRule, ...]:
     """
     suite = SuiteSpec.model_validate(run.suite, context={"recorded": True})
     there = {(cell.task, cell.metric, cell.delta) for cell in cells_of(run)}
-    known = [(name, _find(name)) for name in dict.fromkeys(one.metric for one in run.scores)]
+    known = [(name, known_metric(name)) for name in dict.fromkeys(one.metric for one in run.scores)]
     gated = [
         name
         for name, metric in known
@@ -153,7 +153,7 @@ def resolve(rules: Sequence[GateRule], run: RunResults) -> list[Gate]:
 
 def own_margin(metric: str) -> float | None:
     """The smallest change of a metric that counts, in its units; None for a metric of a package that is not installed."""
-    found = _find(metric)
+    found = known_metric(metric)
     return None if found is None else found.margin
 
 
@@ -192,7 +192,7 @@ def _gate(rule: GateRule, cell: Cell, run: RunResults) -> Gate:
 
 def _require_within_range(rule: GateRule, margin: float | None, cell: Cell, where: str) -> None:
     """Refuse thresholds that no figure can reach, such as 2 for two points: they would gate nothing."""
-    metric = _find(cell.metric)
+    metric = known_metric(cell.metric)
     if metric is None or not math.isfinite(metric.range[1] - metric.range[0]):
         return
     low, high = metric.range
@@ -237,10 +237,3 @@ def _require(cell: Cell, run: RunResults, where: str) -> None:
             there = ", ".join(dict.fromkeys(known))
             raise WronglungError(f"{where}: {run.model['name']} has no {what} {name!r} here; there are {there}")
     raise WronglungError(f"{where}: has no delta; only perturbations have, of metrics of one sentence")
-
-
-def _find(metric: str) -> Metric | None:
-    try:
-        return find_metric(metric)
-    except WronglungError:
-        return None

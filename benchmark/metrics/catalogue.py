@@ -50,3 +50,11 @@ def find_metric(name: str) -> Metric:
             f"a function; it holds {found!r}"
         )
     return found
+
+
+def known_metric(name: str) -> Metric | None:
+    """:func:`find_metric`, or None where the package that brings the metric is not installed: runs outlive their plug-ins."""
+    try:
+        return find_metric(name)
+    except WronglungError:
+        return None

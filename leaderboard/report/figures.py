@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ...benchmark.errors import WronglungError
-from ...benchmark.metrics.catalogue import Metric, find_metric
+from ...benchmark.metrics.catalogue import known_metric
 from ...benchmark.results import Score
 from ...benchmark.statistics.equivalence import verdict
 
@@ -42,17 +41,9 @@ class Unit:
         return f"[{self.text(low, signed=signed)}, {self.text(high, signed=signed)}]"
 
 
-def known(metric: str) -> Metric | None:
-    """The metric's definition, or None where the package that brings it is not installed."""
-    try:
-        return find_metric(metric)
-    except WronglungError:
-        return None
-
-
 def unit(metric: str) -> Unit:
     """Fractions times 100, anything else in its own units."""
-    found = known(metric)
+    found = known_metric(metric)
     return Unit(100, 1) if found is not None and found.percent else Unit(1, 3)
 
 
@@ -73,7 +64,7 @@ def change(score: Score, expected: str) -> Change | None:
 
     ``expected`` is the task's: "decrease", "unchanged" or "report", which expects nothing.
     """
-    found = known(score.metric)
+    found = known_metric(score.metric)
     if score.delta is None or found is None or found.margin is None:
         return None
     if score.n_changed == 0:

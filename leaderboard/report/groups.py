@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...benchmark.results import INSTANCES, Results, RunResults, Score, load_run, read_instances
+from ...benchmark.results import Results, RunResults, Score, load_at_hand
 from ...tasks.schema import SuiteSpec
 from .. import grouping
 from ..board import board
@@ -22,8 +22,9 @@ PREFERRED_SUBSET = "one_lung"
 class Entry:
     """A run in a report.
 
-    ``label`` is unique within the group; ``rank`` is its place among the models, empty where it has none; ``page`` is the file name of the model's page. ``missing`` are the tasks and the metrics
-    of the leaderboard's columns that other runs of the group have.
+    ``label`` is unique within the group; ``rank`` is its place among the models, empty where it has none; ``page`` is the file
+    name of the model's page. ``missing`` are the tasks and the metrics of the leaderboard's columns that other runs of the group
+    have.
     """
 
     run: RunResults
@@ -41,7 +42,8 @@ class Entry:
 class Group:
     """Runs that can be compared, those with most tasks first.
 
-    ``ranking`` says how they were ranked, None where there are not two to rank. ``tasks`` (as the suite defines them), ``metrics`` and ``subsets`` are those of all runs, in the order of the suite.
+    ``ranking`` says how they were ranked, None where there are not two to rank. ``tasks`` (as the suite defines them),
+    ``metrics`` and ``subsets`` are those of all runs, in the order of the suite.
     """
 
     number: int
@@ -70,12 +72,13 @@ class Group:
 def load(folders: Sequence[Path]) -> list[Group]:
     """Read runs and put those together that can be compared; the order of the folders does not matter.
 
-    Raises :class:`WronglungError` as :func:`load_run` and :func:`.board.board` do.
+    Raises :class:`WronglungError` as :func:`load_at_hand` and :func:`.board.board` do.
     """
-    runs = [load_run(folder) for folder in folders]
-    places = {id(run): folder for run, folder in zip(runs, folders, strict=True)}
     # Ranges of ranks come from the values of single instances, where they are at hand.
-    read = {key: _with_instances(run, places[key]) for run in runs for key in [id(run)]}
+    loaded = [load_at_hand(folder) for folder in folders]
+    runs = [one.run if isinstance(one, Results) else one for one in loaded]
+    places = {id(run): folder for run, folder in zip(runs, folders, strict=True)}
+    read = {id(run): one for run, one in zip(runs, loaded, strict=True)}
     found: list[Group] = []
     pages = 0
     for number, members in enumerate(grouping.groups(runs), start=1):
@@ -83,11 +86,6 @@ def load(folders: Sequence[Path]) -> list[Group]:
         found.append(_group(number, members, places, pages, ranked))
         pages += len(members)
     return found
-
-
-def _with_instances(run: RunResults, folder: Path) -> RunResults | Results:
-    file = (folder if folder.is_dir() else folder.parent) / INSTANCES
-    return Results(run, read_instances(file)) if file.is_file() else run
 
 
 def _group(

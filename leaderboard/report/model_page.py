@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ...benchmark.metrics.catalogue import known_metric
 from ...benchmark.results import Score
 from ..reading import read
 from . import figures
@@ -50,14 +51,14 @@ def page(group: Group, entry: Entry, regions: int | None, headline: Sequence[str
 
 def headline(group: Group) -> list[str]:
     """The metrics that a page goes into: those with a smallest change that counts, in the suite's order."""
-    judged = [one for one in group.metrics if (known := figures.known(one)) is not None and known.margin is not None]
-    ranked = [one for one in group.metrics if (known := figures.known(one)) is None or known.higher_is_better]
+    judged = [one for one in group.metrics if (known := known_metric(one)) is not None and known.margin is not None]
+    ranked = [one for one in group.metrics if (known := known_metric(one)) is None or known.higher_is_better]
     short = [one for one in judged if one in ("auroc", "average_precision") or _is_headline(one)]
     return short or judged or ranked[:2]
 
 
 def _is_headline(metric: str) -> bool:
-    known = figures.known(metric)
+    known = known_metric(metric)
     return known is not None and known.headline
 
 
@@ -89,7 +90,7 @@ def _changes(group: Group, entry: Entry, metric: str) -> dict[str, Any]:
 
     Floors and ceilings move further than models do, and are drawn on a scale of their own.
     """
-    unit, known = figures.unit(metric), figures.known(metric)
+    unit, known = figures.unit(metric), known_metric(metric)
     margin = None if known is None else known.margin
     alike = [other for other in group.entries if (other.role == "model") == (entry.role == "model")]
     everywhere = [one for other in alike for one in other.scores.values() if one.metric == metric]
