@@ -239,7 +239,7 @@ def check_named(
 
     Raises :class:`WronglungError` when it cannot be made.
     """
-    from .evaluation import load_model, resolve_dtype
+    from .models import load_model, resolve_dtype
     from .registry import MODELS
 
     def rebuild(other: torch.dtype) -> Any:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .cli_options import (
-    BatchSize,
     DataArgs,
     DataRoot,
     Device,
@@ -26,8 +24,6 @@ from .cli_options import (
     ModelArgs,
     Name,
     Quiet,
-    Seed,
-    Split,
     load,
     pairs,
     shows_progress,
@@ -39,11 +35,10 @@ from .leaderboard_cli import leaderboard
 from .paper_cli import paper
 from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, TRACKERS, Listed
 from .report_cli import report
+from .run_cli import notes, run
 
 if TYPE_CHECKING:
     from .check import Check
-    from .instances import Dataset
-    from .results import Results
 
 app = typer.Typer(
     name="wronglung",
@@ -60,74 +55,7 @@ Kind = Literal[
 ]  # fmt: skip
 
 
-@app.command()
-def run(
-    model: Annotated[str, typer.Option("--model", "-m", help="A name from `wronglung list models`, or file.py:Class.")],
-    dataset: Name,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; made if needed.")],
-    data_root: DataRoot = None,
-    data_arg: DataArgs = None,
-    split: Split = None,
-    suite: Annotated[str, typer.Option("--suite", "-s", help="A name, or a path to a .yaml file.")] = "wrong-lung",
-    model_arg: ModelArgs = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Evaluate the first N instances only.")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: BatchSize = "auto",
-    seed: Seed = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode images; by default one a processor, at most 8.")
-    ] = None,
-    decode_at_least: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            help="Let JPEG films be decoded at 1/2, 1/4 or 1/8, with a short side of at least N pixels: faster, not exact.",
-        ),
-    ] = None,
-    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the maps in maps.safetensors.")] = False,
-    tracker: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tracker", metavar="NAME[:VALUE]", help="Log to this one of `wronglung list trackers`, too; repeatable."
-        ),
-    ] = None,
-    tracker_arg: Annotated[
-        list[str] | None,
-        typer.Option("--tracker-arg", metavar="NAME.KEY=VALUE", help="An argument of a tracker; repeatable."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Evaluate one model on one dataset under one suite."""
-    from ..tasks.schema import load_suite
-    from .results import claim_folder
-    from .trackers.loading import load_trackers
-
-    batch = _batch_size(batch_size)
-    arguments, data_arguments = pairs(model_arg), pairs(data_arg, "--data-arg")
-    # What is cheap to refuse is refused before anything is loaded.
-    claim_folder(out, overwrite)
-    chosen = load_suite(suite)
-    told = load_trackers(tracker or [], tracker_arg or [])
-    data, seconds = _timed(lambda: load(dataset, data_root, split, data_arguments))
-    results = _evaluate(
-        model, arguments, data, chosen, device, dtype,
-        seed=seed, limit=limit, batch_size=batch, save_maps=save_maps, progress=shows_progress(quiet),
-        workers=workers, decode_at_least=decode_at_least, trackers=told, seconds={"dataset": seconds},
-    )  # fmt: skip
-    results.save(out)
-    if as_json:
-        typer.echo(results.run.model_dump_json(indent=1))
-        return
-    from ..leaderboard.board import board
-    from ..leaderboard.render import render
-
-    typer.echo(render(board([results.run]), "markdown"))
-    if not quiet:
-        _notes(results)
-        typer.echo(f"written: {out}", err=True)
+app.command()(run)
 
 
 @app.command("list")
@@ -255,7 +183,7 @@ def demo(
     if readings:
         typer.echo("\n" + "\n".join(f"{one.text}." for one in readings))
     if not quiet:
-        _notes(finished[0])
+        notes(finished[0].run)
         typer.echo(f"written: {out}", err=True)
     typer.echo(f"\n{page}")
 
@@ -295,7 +223,8 @@ def train(
     if out is None:
         raise WronglungError("give the run's folder with --out")
     from ..adapters.gloria.training.run import train as start
-    from .evaluation import commit, resolve_device
+    from .manifest import commit
+    from .models import resolve_device
     from .validation import validation
 
     arguments = pairs(data_arg, "--data-arg")
@@ -311,31 +240,6 @@ def train(
     )  # fmt: skip
     if best is not None:
         typer.echo(str(best))
-
-
-def _evaluate(
-    model: str,
-    arguments: dict[str, str],
-    data: Dataset,
-    suite: Any,
-    device: str,
-    dtype: str,
-    *,
-    seconds: dict[str, float] | None = None,
-    **options: Any,
-) -> Results:
-    from .evaluation import evaluate, load_model, placement, resolve_device, resolve_dtype
-
-    # Refused for every model, also for one that takes neither.
-    resolve_device(device)
-    resolve_dtype(dtype)
-    loaded, loading = _timed(lambda: load_model(model, device=device, dtype=dtype, **arguments))
-    context = {
-        **placement(model, device, dtype),
-        "command": ["wronglung", *sys.argv[1:]],
-        "seconds": {**(seconds or {}), "model loading": loading},
-    }
-    return evaluate(loaded, data, suite, context=context, **options)
 
 
 def _listed(kind: Kind) -> list[Listed]:
@@ -359,51 +263,12 @@ def _listed(kind: Kind) -> list[Listed]:
     return registries[kind].listed()
 
 
-def _batch_size(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise WronglungError(f"--batch-size {text!r}: must be a number of at least 1, or auto")
-    return int(text)
-
-
 def _print_epoch(row: dict[str, float]) -> None:
     figures = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name in _EPOCH_FIGURES]
     typer.echo(f"epoch {row['epoch']:.0f}: {', '.join(figures)}", err=True)
 
 
 _EPOCH_FIGURES = ("train_loss", "validation_loss", "auroc", "auroc_one_lung", "swap_left_right_one_lung", "seconds")
-
-
-def _timed(call: Any) -> tuple[Any, float]:
-    start = time.perf_counter()
-    return call(), time.perf_counter() - start
-
-
-def _notes(results: Results) -> None:
-    """What a reader of the table should know about the data behind it."""
-    from .statistics.resampling import caution
-
-    dataset = results.run.dataset
-    if dataset.limit is not None:
-        typer.echo(f"note: partial run, the first {dataset.n_instances} instances only", err=True)
-    for name, size in dataset.subsets.items():
-        if size is None:
-            typer.echo(f"note: subset {name}: not applicable, the dataset does not say", err=True)
-        elif size == 0:
-            typer.echo(f"note: subset {name}: empty, its cells have no value", err=True)
-    few = caution(dataset.n_patients, dataset.unit)
-    if few is not None:
-        typer.echo(f"note: {few}", err=True)
-    for what, reasons in (("left out", dataset.skipped), ("repaired while reading", dataset.repaired)):
-        if reasons:
-            listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-            typer.echo(f"note: {what}: {listed}", err=True)
-    unmoved = [
-        one.task for one in results.run.scores if one.perturbation and one.subset == "all" and one.n_changed == 0
-    ]
-    for task in dict.fromkeys(unmoved):
-        typer.echo(f"note: {task} changes no instance of this dataset; its deltas say nothing", err=True)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from ..tasks.schema import SuiteSpec
 from .instances import Dataset
-from .plan import Plan
+from .plan import Plan, by_sentence
 
 
 def pairs(suite: SuiteSpec, dataset: Dataset, seed: int = 0, limit: int | None = None) -> list[tuple[str, str]]:
@@ -18,7 +18,7 @@ def pairs(suite: SuiteSpec, dataset: Dataset, seed: int = 0, limit: int | None =
     asks for every sentence on every image.
     """
     plan = Plan(suite, dataset, seed, limit)
-    asked = {(one.image.id, sentence) for one in plan.images() for sentence in one.by_sentence()}
+    asked = {(one.image.id, sentence) for one in plan.images() for sentence in by_sentence(one.questions)}
     if "selection_accuracy_local_exhaustive" in suite.metrics:
         sentences = {one.sentence for one in dataset.instances}
         asked |= {(image, sentence) for image in {one.image_id for one in plan.instances} for sentence in sentences}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..tasks.pool import Draw, Pool, Trial
@@ -34,13 +35,14 @@ class ImagePlan:
     image: ImageRef
     questions: tuple[Question, ...]
 
-    def by_sentence(self) -> dict[str, list[Question]]:
-        """The questions of each distinct sentence, sentences in sorted order: one map serves them all."""
-        pairs: dict[str, list[Question]] = {}
-        for question in self.questions:
-            if question.trial is not None:
-                pairs.setdefault(question.trial.sentence, []).append(question)
-        return dict(sorted(pairs.items()))
+
+def by_sentence(questions: Iterable[Question]) -> dict[str, list[Question]]:
+    """The questions of each distinct sentence, sentences in sorted order: one map serves them all."""
+    pairs: dict[str, list[Question]] = {}
+    for question in questions:
+        if question.trial is not None:
+            pairs.setdefault(question.trial.sentence, []).append(question)
+    return dict(sorted(pairs.items()))
 
 
 class Plan:
@@ -53,16 +55,23 @@ class Plan:
     def __init__(self, suite: SuiteSpec, dataset: Dataset, seed: int = 0, limit: int | None = None) -> None:
         self.suite = suite
         self.seed = seed
+        self.limit = limit
         self.pool = Pool(dataset.instances)
         self.instances = dataset.instances[:limit]
         self._tasks = [_BoundTask.of(task, suite) for task in suite.tasks]
 
-    def images(self) -> Iterator[ImagePlan]:
-        """The images in dataset order, each once, with all its questions."""
-        by_image: dict[str, list[Instance]] = {}
+    @cached_property
+    def by_image(self) -> Mapping[str, Sequence[Instance]]:
+        """The instances of each image, images in dataset order."""
+        grouped: dict[str, list[Instance]] = {}
         for instance in self.instances:
-            by_image.setdefault(instance.image_id, []).append(instance)
-        for members in by_image.values():
+            grouped.setdefault(instance.image_id, []).append(instance)
+        return grouped
+
+    def images(self, chosen: Iterable[str] | None = None) -> Iterator[ImagePlan]:
+        """The images in dataset order, or the ``chosen`` ones (ids), each once, with all its questions."""
+        for image in self.by_image if chosen is None else chosen:
+            members = self.by_image[image]
             yield ImagePlan(members[0].image, tuple(one for instance in members for one in self._ask(instance)))
 
     def subsets(self) -> dict[str, frozenset[str] | None]:

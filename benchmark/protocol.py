@@ -31,6 +31,8 @@ __all__ = [
     "Geometry",
     "LoadedImage",
     "ModelCard",
+    "Preprocessed",
+    "Preprocessing",
     "check_alignment",
     "check_model",
 ]
@@ -103,8 +105,13 @@ class LoadedImage:
     @property
     def factor(self) -> int:
         """How many original pixels make one pixel, in each direction."""
-        width, height = self.size
-        return next(one for one in (1, 2, 4, 8) if (-(-width // one), -(-height // one)) == self.pixels.size)
+        return self.factor_of(self.size, self.pixels.size)
+
+    @staticmethod
+    def factor_of(original: tuple[int, int], shown: tuple[int, int]) -> int:
+        """The factor, 1, 2, 4 or 8, by which an image of ``original`` pixels was reduced to ``shown`` ones (width, height)."""
+        width, height = original
+        return next(one for one in (1, 2, 4, 8) if (-(-width // one), -(-height // one)) == shown)
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,27 @@ class DualEncoder(Protocol):
         The items given here hold only the tensor named "global", which is all that is kept of every sentence of a
         dataset; a model whose features have no tensor of that name has no exhaustive global selection accuracy.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What a model is given of one image, on the host: ``pixels``, a tensor of any shape and dtype, and how the image lies in it."""
+
+    pixels: torch.Tensor
+    geometry: Geometry
+
+
+@runtime_checkable
+class Preprocessing(Protocol):
+    """A dual encoder that prepares images apart from encoding them: other threads then do so while it encodes."""
+
+    def preprocess(self, image: LoadedImage) -> Preprocessed:
+        """What the encoder needs of a decoded image, which is let go afterwards. Must be thread-safe."""
+        ...
+
+    def encode_preprocessed(self, images: Sequence[Preprocessed]) -> Sequence[Features]:
+        """One item per image, as ``encode_images`` gives it."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from .instances import Skipped
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     import torch
 
     from .geometry import Geometry
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 RESULTS, INSTANCES, SKIPPED, MAPS = "results.json", "instances.parquet", "skipped.jsonl", "maps.safetensors"
+PAIRS = "pairs.parquet"
+"""Beside the maps: what else the model said of each (image, sentence) pair."""
 
 
 class Score(BaseModel):
@@ -158,9 +162,10 @@ class RunResults(BaseModel):
 
 @dataclass(frozen=True)
 class Results:
-    """A run in memory: the summary, one row per (instance, task), what was skipped, and the maps if they were kept.
+    """A run: the summary, one row per (instance, task), what was skipped, and the maps if they were kept.
 
-    ``geometries`` are those of the maps, by image id, for original pixels.
+    ``maps`` are float32 [rows, columns] under ``image id/sentence digest``; ``geometries`` are theirs, by image id, for original
+    pixels; ``pairs`` has a row per map with the model's similarities and its weight on no region (NaN where it has none).
     """
 
     run: RunResults
@@ -168,6 +173,7 @@ class Results:
     skipped: tuple[Skipped, ...] = ()
     maps: Mapping[str, torch.Tensor] | None = None
     geometries: Mapping[str, Geometry] = field(default_factory=dict)
+    pairs: pa.Table | None = None
 
     def __repr__(self) -> str:
         dataset, suite = self.run.dataset, self.run.suite
@@ -183,7 +189,7 @@ class Results:
 
         Raises :class:`WronglungError` when the folder cannot be written to; no partial file is left.
         """
-        files = [folder / name for name in (RESULTS, MAPS, INSTANCES, SKIPPED)]
+        files = [folder / name for name in (RESULTS, MAPS, PAIRS, INSTANCES, SKIPPED)]
         remove(*files)
         try:
             self._write(folder)
@@ -196,10 +202,12 @@ class Results:
         write_whole(folder / INSTANCES, lambda path: self.instances.to_parquet(path, index=False, compression="zstd"))
         write_text(folder / SKIPPED, _jsonl(self.skipped))
         if self.maps is not None:
-            maps = dict(self.maps)
+            maps, pairs = self.maps, self.pairs
             # What the maps cover, without which nobody else could place them on the images.
             geometry = json.dumps({image: astuple(one) for image, one in sorted(self.geometries.items())})
             write_whole(folder / MAPS, lambda path: _save_maps(maps, {"geometry": geometry}, path))
+            if pairs is not None:
+                write_whole(folder / PAIRS, lambda path: _write_parquet(pairs, path))
         write_text(folder / RESULTS, self.run.model_dump_json(indent=1) + "\n")
 
 
@@ -323,14 +331,30 @@ def remove(*files: Path) -> None:
             raise WronglungError(f"{file}: cannot be removed: {error.strerror}") from error
 
 
-def _save_maps(maps: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+def _save_maps(maps: Mapping[str, torch.Tensor], metadata: dict[str, str], path: Path) -> None:
+    """Write float32 maps as safetensors, in order of their keys, a map at a time: all together may not fit in memory.
 
-    try:
-        save_file(maps, path, metadata)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    The format is a length, a JSON header of names, types, shapes and places, and the values (huggingface/safetensors).
+    """
+    keys = sorted(maps)
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for key in keys:
+        shape = list(maps[key].shape)
+        start, end = end, end + 4 * math.prod(shape)
+        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for key in keys:
+            stream.write(maps[key].contiguous().numpy().astype("<f4", copy=False).tobytes())
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(table, path, compression="zstd")
 
 
 def write_text(target: Path, text: str) -> None:

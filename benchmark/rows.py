@@ -1,34 +1,102 @@
-"""From a model's answers to one row of metric values per (instance, task)."""
+"""From a model's answers about one image to one row of metric values per (instance, task)."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..tasks.pool import Pool
-from ..tasks.schema import Protocol
+from ..tasks.schema import Protocol, SuiteSpec
+from .geometry import Geometry
 from .instances import Instance
 from .metrics.selection import expected_win, win
-from .plan import Plan, Question
-from .runner import Answer, ImageAnswers
-from .scoring import NO_DIVERGENCE, NO_MASS, NOT_APPLICABLE, OF_A_METRIC, divergence
+from .plan import Question, by_sentence
+from .protocol import ModelCard
+from .scoring import NO_DIVERGENCE, NO_MASS, NOT_APPLICABLE, OF_A_METRIC, ScoredMap, Wanted, divergence, score_map
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """What a model said of one (image, sentence) pair.
+
+    ``saliency`` is float32 [rows, columns] on the host, ``geometry`` that of the map for original pixels. The similarities and
+    the weight on no region are NaN where the model has none.
+    """
+
+    saliency: npt.NDArray[np.float32]
+    geometry: Geometry
+    local_similarity: float = math.nan
+    global_similarity: float = math.nan
+    no_attention_weight: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnswers:
+    """Everything a model said about one image, and what it was asked.
+
+    ``aligned`` holds every sentence that the questions ask about. ``exhaustive`` are selection accuracies over all candidate
+    sentences, by instance id and metric, where they were asked for and the model has them.
+    """
+
+    questions: tuple[Question, ...]
+    aligned: Mapping[str, Aligned]
+    exhaustive: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """The values of one (instance, task), averaged over draws; ``sentence`` is that of the first draw."""
+    """The values of one (instance, task), averaged over draws; ``sentence_sha256`` is that of the first draw."""
 
-    instance: Instance
+    instance_id: str
     task: int
-    sentence: str | None
+    sentence_sha256: str | None
     changed: bool
     undefined: str | None
     values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How answers become rows: the suite, what the model's maps are, and the metrics that are wanted.
+
+    A pure function of plain data, so that other processes can do it.
+    """
+
+    suite: SuiteSpec
+    card: ModelCard
+    wanted: Wanted
+
+    @classmethod
+    def of(cls, suite: SuiteSpec, card: ModelCard) -> Scoring:
+        return cls(suite, card, Wanted.by(suite))
+
+    def rows(self, answers: ImageAnswers) -> list[Row]:
+        """The rows of all instances of one image."""
+        scored = {
+            sentence: self._scored(answers.aligned[sentence], questions)
+            for sentence, questions in by_sentence(answers.questions).items()
+        }
+        return list(_rows(self.suite, answers, scored))
+
+    def _scored(self, aligned: Aligned, questions: Sequence[Question]) -> ScoredMap:
+        weight = aligned.no_attention_weight
+        return score_map(
+            torch.from_numpy(aligned.saliency),
+            aligned.geometry,
+            self.card,
+            self.suite.protocol,
+            None if math.isnan(weight) else weight,
+            dict.fromkeys(one.trial.boxes for one in questions if one.trial is not None),
+            keep_mass="random_attention_kl" in self.wanted.names,
+            wanted=self.wanted,
+        )
 
 
 class Candidates:
@@ -52,31 +120,33 @@ class Candidates:
         return expected_win(similarities, self._at[instance.sentence], weights)
 
 
-def rows_of(plan: Plan, answers: ImageAnswers, candidates: Candidates) -> Iterator[Row]:
-    """The rows of all instances of one image."""
-    suite = plan.suite
+def digest(sentence: str) -> str:
+    """The identity of a sentence in result files, which do not hold report text."""
+    return hashlib.sha256(sentence.encode()).hexdigest()[:16]
+
+
+def _rows(suite: SuiteSpec, answers: ImageAnswers, scored: Mapping[str, ScoredMap]) -> Iterator[Row]:
     grouped: dict[tuple[str, int], list[Question]] = {}
-    for question in answers.plan.questions:
+    for question in answers.questions:
         grouped.setdefault((question.instance.id, question.task), []).append(question)
     bases = [suite.tasks.index(suite.base_of(task)) for task in suite.tasks]
-    for (identity, task), draws in grouped.items():
-        instance = draws[0].instance
-        base = grouped[identity, bases[task]][0].trial
+    for (identity, at), draws in grouped.items():
+        instance, task = draws[0].instance, suite.tasks[at]
+        base = grouped[identity, bases[at]][0].trial
         if base is None:
-            yield Row(instance, task, None, False, NOT_APPLICABLE, {})
+            yield Row(identity, at, None, False, NOT_APPLICABLE, {})
             continue
-        truth = answers.by_sentence[base.sentence]
-        name = suite.tasks[task].name
-        measured = [_measure(question, name, answers.by_sentence, truth, suite.protocol) for question in draws]
+        measured = [
+            _measure(question, task.name, answers.aligned, scored, base.sentence, suite.protocol) for question in draws
+        ]
         values = {name: _mean([one[name] for one, _ in measured]) for name in measured[0][0]}
-        if base.sentence == instance.sentence and suite.tasks[task].perturbation is None:
-            for kind, similarities in answers.candidates.items():
-                values[f"selection_accuracy_{kind}_exhaustive"] = candidates.accuracy(instance, similarities)
+        if base.sentence == instance.sentence and task.perturbation is None:
+            values |= answers.exhaustive.get(identity, {})
         first = draws[0].trial
         yield Row(
-            instance,
-            task,
-            None if first is None else first.sentence,
+            identity,
+            at,
+            None if first is None else digest(first.sentence),
             any(question.changed for question in draws),
             next((reason for _, reason in measured if reason is not None), None),
             values,
@@ -84,31 +154,36 @@ def rows_of(plan: Plan, answers: ImageAnswers, candidates: Candidates) -> Iterat
 
 
 def _measure(
-    question: Question, task: str, by_sentence: Mapping[str, Answer], truth: Answer, protocol: Protocol
+    question: Question,
+    task: str,
+    aligned: Mapping[str, Aligned],
+    scored: Mapping[str, ScoredMap],
+    truth: str,
+    protocol: Protocol,
 ) -> tuple[dict[str, float], str | None]:
     assert question.trial is not None, "a perturbation returns a trial wherever its base has one"
-    answer = by_sentence[question.trial.sentence]
-    boxes = answer.map.by_boxes[question.trial.boxes]
-    weight = answer.map.no_attention_weight
+    answer, of_map = aligned[question.trial.sentence], scored[question.trial.sentence]
+    true_answer, of_true_map = aligned[truth], scored[truth]
+    boxes = of_map.by_boxes[question.trial.boxes]
     values = {
         **boxes.values,
-        "entropy": answer.map.entropy,
-        "focus": answer.map.focus,
-        "no_attention_weight": math.nan if weight is None else weight,
+        "entropy": of_map.entropy,
+        "focus": of_map.focus,
+        "no_attention_weight": answer.no_attention_weight,
         "local_similarity": answer.local_similarity,
         "global_similarity": answer.global_similarity,
     }
     undefined = boxes.undefined
-    if math.isnan(answer.map.entropy):
+    if math.isnan(of_map.entropy):
         undefined = undefined or NO_MASS
     if task == "random_sentences":
-        if truth.map.mass is not None and answer.map.mass is not None:
-            values["random_attention_kl"] = divergence(truth.map.mass, answer.map.mass, protocol)
+        if of_true_map.mass is not None and of_map.mass is not None:
+            values["random_attention_kl"] = divergence(of_true_map.mass, of_map.mass, protocol)
             if math.isnan(values["random_attention_kl"]):
                 undefined = undefined or NO_DIVERGENCE
-        values["selection_accuracy_local"] = win(truth.local_similarity, answer.local_similarity)
-        values["selection_accuracy_global"] = win(truth.global_similarity, answer.global_similarity)
-    straight = truth.map.by_boxes.get(question.trial.boxes)
+        values["selection_accuracy_local"] = win(true_answer.local_similarity, answer.local_similarity)
+        values["selection_accuracy_global"] = win(true_answer.global_similarity, answer.global_similarity)
+    straight = of_true_map.by_boxes.get(question.trial.boxes)
     if task == "swap_left_right" and question.changed and straight and "laterality_index" in values:
         values["laterality_swap_gain"] = straight.values["laterality_index"] - values["laterality_index"]
     undefined = undefined or next((why for name, why in OF_A_METRIC.items() if math.isnan(values.get(name, 0.0))), None)

@@ -1,35 +1,30 @@
-"""Ask the model everything a plan holds: each image decoded and encoded once, each map ranked once.
-
-The work is ordered by image and done in chunks of images, so that memory is bounded by the chunk, not by the dataset.
-"""
+"""Ask one model everything that is to be asked about a chunk of images: each image and each sentence is encoded once."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from .batching import BatchSize, FeatureCache, in_batches, is_out_of_memory
 from .errors import WronglungError
+from .films import Film, Given
 from .geometry import Geometry
-from .instances import Skipped
-from .plan import ImagePlan, Plan, Question
-from .protocol import AdapterError, Alignment, DualEncoder, Features, LoadedImage, check_alignment
-from .scoring import ScoredMap, Wanted, score_map
+from .plan import ImagePlan, by_sentence
+from .protocol import AdapterError, Alignment, DualEncoder, Features, Preprocessed, check_alignment
+from .rows import Aligned, Candidates, ImageAnswers
 
-CHUNK = 16
-"""Images in work at a time; as many as fit a batch, if that is larger."""
+if TYPE_CHECKING:
+    from .feature_store import FeatureStore
+
 SENTENCES_PER_IMAGE = 8
 """How many times more sentences than images are encoded in a batch: a sentence is that much smaller at least, and an
 adapter that groups sentences by length needs many to choose from."""
@@ -43,219 +38,141 @@ class Stages:
 
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    @contextmanager
-    def scoring(self) -> Iterator[None]:
-        """The stage "scoring", on one thread.
-
-        It is made of many small operations, for which more threads wait for each other most of the time: on two cores
-        it took fifty times as long.
-        """
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with self.time("scoring"):
-                yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-@dataclass
-class Counts:
-    """How much work the model did."""
-
-    images: int = 0
-    sentences: int = 0
-    pairs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model returned for one (image, sentence) pair; similarities are NaN where it has none."""
-
-    map: ScoredMap
-    local_similarity: float
-    global_similarity: float
-
-
-@dataclass(frozen=True)
-class ImageAnswers:
-    """Everything the model said about one image.
-
-    ``candidates`` maps "local" and "global" to the image's similarity with every candidate sentence (float64, in the
-    order given to the runner), where they were asked for and the model has them.
-    """
-
-    plan: ImagePlan
-    by_sentence: Mapping[str, Answer]
-    candidates: Mapping[str, npt.NDArray[np.float64]]
+            self.add(stage, time.perf_counter() - start)
 
 
 Pair = tuple[int, str]
-_Decoding = tuple[ImagePlan, Future[tuple[LoadedImage, str]]]
 
 
 class Runner:
-    """Runs a plan on a model.
+    """Asks a model.
 
     ``candidates`` are the sentences for exhaustive selection: their global similarity with every image costs a dual
     encoder one matrix product (``global_candidates``); their local one an alignment each (``local_candidates``).
-    ``workers`` threads decode images ahead of the model; ``decode_at_least`` lets them reduce JPEG files
-    (:func:`.decoding.decode`). Afterwards ``counts``, ``stages``, ``batch``, ``skipped``, ``image_digests`` (SHA-256 of each
-    image's file), ``maps`` and their ``geometries`` (by image id, for original pixels) say what happened.
+    ``store``, if it is set, keeps features from run to run. ``counts`` ("images", "sentences": how many were encoded; "pairs": how many were
+    aligned), ``stages`` and ``batch`` say what happened.
     """
 
     def __init__(
         self,
         model: Any,
-        plan: Plan,
         *,
         batch_size: int,
-        candidates: Sequence[str] = (),
+        candidates: Candidates | None = None,
         local_candidates: bool = False,
         global_candidates: bool = False,
-        keep_maps: bool = False,
-        progress: bool = False,
-        workers: int = 2,
-        decode_at_least: int | None = None,
     ) -> None:
         self.model = model
-        self.plan = plan
-        self._wanted = Wanted.by(plan.suite)
         self.batch = BatchSize(batch_size)
         self._sentence_batch = BatchSize(batch_size * SENTENCES_PER_IMAGE)
         self.stages = Stages()
-        self.counts = Counts()
-        self.skipped: list[Skipped] = []
-        self.image_digests: dict[str, str] = {}
-        self.maps: dict[tuple[str, str], torch.Tensor] | None = {} if keep_maps else None
-        self.geometries: dict[str, Geometry] = {}
-        self._candidates = candidates
-        self._local_candidates = local_candidates
+        self.counts: Counter[str] = Counter()
         self._dual = isinstance(model, DualEncoder)
-        self._global_candidates = global_candidates and self._dual
-        self._progress = progress
-        self._workers = workers
-        self._decode_at_least = decode_at_least
+        self._candidates = candidates
+        self._local_candidates = local_candidates and candidates is not None
+        self._global_candidates = global_candidates and candidates is not None and self._dual
+        self._candidate_features: list[Features] | None = None
         self._sentences = FeatureCache(SENTENCE_CACHE)
+        self.store: FeatureStore | None = None
 
-    def answers(self) -> Iterator[ImageAnswers]:
-        """The model's answers, image by image in dataset order; images that cannot be decoded go to ``skipped``.
+    def ask(self, films: Sequence[tuple[ImagePlan, Film]], reader: int = 0) -> list[ImageAnswers]:
+        """What the model says of each image; ``reader`` is its number among those that the images were read for.
 
         Raises :class:`AdapterError` when the model breaks the protocol or fails.
         """
-        candidate_features = self._global_features()
-        plans = self.plan.images()
-        total = len({instance.image_id for instance in self.plan.instances})
-        with (
-            ThreadPoolExecutor(max_workers=self._workers) as pool,
-            tqdm(total=total, unit="image", disable=not self._progress, leave=False) as bar,
-        ):
-            images = max(CHUNK, self.batch.size)
-            ahead = self._decode(pool, plans, images)
-            while ahead:
-                chunk, ahead = ahead, self._decode(pool, plans, images)
-                readable = self._readable(chunk)
-                if readable:
-                    yield from self._ask(readable, candidate_features)
-                bar.update(len(chunk))
-
-    def _decode(self, pool: ThreadPoolExecutor, plans: Iterator[ImagePlan], count: int) -> list[_Decoding]:
-        """Start to decode the next chunk of images."""
-        return [(plan, pool.submit(_load, plan, self._decode_at_least)) for plan in islice(plans, count)]
-
-    def _readable(self, chunk: Sequence[_Decoding]) -> list[tuple[ImagePlan, LoadedImage]]:
-        readable = []
-        for plan, future in chunk:
-            try:
-                with self.stages.time("decoding"):
-                    image, self.image_digests[plan.image.id] = future.result()
-                readable.append((plan, image))
-            except OSError as error:
-                self.skipped.append(Skipped("image_unreadable", plan.image.id, str(error)))
-        return readable
-
-    def _ask(
-        self, readable: Sequence[tuple[ImagePlan, LoadedImage]], candidate_features: Sequence[Features]
-    ) -> Iterator[ImageAnswers]:
-        images = [image for _, image in readable]
-        asked = [plan.by_sentence() for plan, _ in readable]
-        pairs = [(at, sentence) for at, by_sentence in enumerate(asked) for sentence in by_sentence]
+        if not films:
+            return []
+        images = [film for _, film in films]
+        given = [film.given[reader] for film in images]
+        for one in given:
+            if isinstance(one, WronglungError):
+                raise one
+        asked = [by_sentence(plan.questions) for plan, _ in films]
+        pairs = [(at, sentence) for at, sentences in enumerate(asked) for sentence in sentences]
         names = [f"instance {asked[at][sentence][0].instance.id} ({sentence!r})" for at, sentence in pairs]
-        features = self._encode_images(images) if self._dual else []
-        self.counts.images += len(images)
-        align = self._aligner(images, features, {sentence for _, sentence in pairs})
-        answers: list[dict[str, Answer]] = [{} for _ in images]
+        features = self._encode_images(images, given) if self._dual else []
+        align = self._aligner(given, features, {sentence for _, sentence in pairs})
+        aligned: list[dict[str, Aligned]] = [{} for _ in images]
         for start, stop, alignment in self._aligned(align, images, pairs, names):
-            with self.stages.scoring():
-                for row, (at, sentence) in enumerate(pairs[start:stop]):
-                    questions = asked[at][sentence]
-                    answers[at][sentence] = self._scored(alignment, row, images[at], questions)
-                    if self.maps is not None:
-                        saliency = alignment.saliency[row].detach().float().cpu().clone()
-                        self.maps[images[at].id, digest(sentence)] = saliency
-                        self.geometries[images[at].id] = _of_original(alignment.geometry[row], images[at])
-        candidates: list[dict[str, npt.NDArray[np.float64]]] = [{} for _ in images]
-        if candidate_features:
-            for at, row in enumerate(self._global_similarities(features, candidate_features)):
-                candidates[at]["global"] = row
-        if self._local_candidates:
-            for at, image in enumerate(images):
-                local = self._local_similarities(image, features[at : at + 1])
-                if local is not None:
-                    candidates[at]["local"] = local
-        for (plan, _), by_sentence, similarities in zip(readable, answers, candidates, strict=True):
-            yield ImageAnswers(plan, by_sentence, similarities)
+            for (at, sentence), answer in zip(pairs[start:stop], _on_host(alignment), strict=True):
+                where = _of_original(answer.geometry, images[at])
+                aligned[at][sentence] = Aligned(
+                    answer.saliency, where, answer.local_similarity, answer.global_similarity, answer.no_attention_weight
+                )  # fmt: skip
+        exhaustive = self._exhaustive(films, given, features)
+        return [
+            ImageAnswers(plan.questions, answers, accuracies)
+            for (plan, _), answers, accuracies in zip(films, aligned, exhaustive, strict=True)
+        ]
 
     def _aligner(
-        self, images: Sequence[LoadedImage], features: Sequence[Features], sentences: Iterable[str]
+        self, given: Sequence[Any], features: Sequence[Features], sentences: Iterable[str]
     ) -> Callable[[Sequence[Pair]], Any]:
         """A function that aligns pairs of (index of an image, sentence)."""
         if not self._dual:
-            return lambda pairs: self.model.align([images[at] for at, _ in pairs], [one for _, one in pairs])
-        by_sentence = self.encode_sentences(sentences)
+            return lambda pairs: self.model.align([given[at] for at, _ in pairs], [one for _, one in pairs])
+        encoded = self.encode_sentences(sentences)
         return lambda pairs: self.model.align_features(
-            [features[at] for at, _ in pairs], [by_sentence[one] for _, one in pairs]
+            [features[at] for at, _ in pairs], [encoded[one] for _, one in pairs]
         )
 
     def _aligned(
         self,
         align: Callable[[Sequence[Pair]], Any],
-        images: Sequence[LoadedImage],
+        images: Sequence[Film],
         pairs: Sequence[Pair],
         names: Sequence[str],
     ) -> Iterator[tuple[int, int, Alignment]]:
-        """Checked alignments batch by batch."""
-        call = self._guarded(lambda start, stop: align(pairs[start:stop]), names)
+        """Checked alignments batch by batch, on the host."""
+        call = self._guarded(lambda start, stop: _fetched(align(pairs[start:stop])), names)
         batches = in_batches(call, len(pairs), self.batch)
         while True:
             with self.stages.time("alignment"):
                 one = next(batches, None)
-            if one is None:
-                return
-            start, stop, alignment = one
-            sizes = [images[at].pixels.size for at, _ in pairs[start:stop]]
-            check_alignment(alignment, self.model.card, sizes, names[start:stop])
-            self.counts.pairs += stop - start
+                if one is None:
+                    return
+                start, stop, alignment = one
+                sizes = [images[at].shown for at, _ in pairs[start:stop]]
+                check_alignment(alignment, self.model.card, sizes, names[start:stop])
+                self.counts["pairs"] += stop - start
             yield start, stop, alignment
 
-    def _encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
-        names = [f"image {image.id}" for image in images]
+    def _encode_images(self, images: Sequence[Film], given: Sequence[Given]) -> list[Features]:
+        """Features of each image: those that are known already, and the others encoded."""
+        todo = [at for at, one in enumerate(given) if not isinstance(one, Features)]
+        prepared = bool(todo) and isinstance(given[todo[0]], Preprocessed)
+        method = "encode_preprocessed" if prepared else "encode_images"
+        names = [f"image {images[at].ref.id}" for at in todo]
         with self.stages.time("image encoding"):
-            return self._encoded("encode_images", images, names, self.batch)
+            encoded = self._encoded(method, [given[at] for at in todo], names, self.batch)
+        self.counts["images"] += len(todo)
+        if self.store is not None and todo:
+            with self.stages.time("storing features"):
+                self.store.put_images(
+                    {images[at].digest: (one, images[at].shown) for at, one in zip(todo, encoded, strict=True)}
+                )
+        features = dict(zip(todo, encoded, strict=True))
+        return [one if isinstance(one, Features) else features[at] for at, one in enumerate(given)]
 
     def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Features]:
-        """Features by sentence, from the cache or encoded in batches of similar length."""
+        """Features by sentence, from the cache or the store, or encoded in batches of similar length."""
         # In a fixed order, so that what the cache drops does not depend on that of a set.
         sentences = sorted(set(sentences))
         found = {sentence: known for sentence in sentences if (known := self._sentences.get(sentence))}
+        if self.store is not None:
+            stored = {one: known for one in sentences if one not in found and (known := self.store.sentence(one))}
+            for sentence, one in stored.items():
+                self._sentences.put(sentence, one)
+            found |= stored
         missing = sorted((one for one in sentences if one not in found), key=lambda one: (len(one), one))
         with self.stages.time("sentence encoding"):
             names = [f"sentence {one!r}" for one in missing]
@@ -263,7 +180,10 @@ class Runner:
         for sentence, one in zip(missing, features, strict=True):
             self._sentences.put(sentence, one)
             found[sentence] = one
-        self.counts.sentences += len(missing)
+        self.counts["sentences"] += len(missing)
+        if self.store is not None and missing:
+            with self.stages.time("storing features"):
+                self.store.put_sentences({one: found[one] for one in missing})
         return found
 
     def _encoded(self, method: str, items: Sequence[Any], names: Sequence[str], batch: BatchSize) -> list[Features]:
@@ -297,28 +217,41 @@ class Runner:
 
         return guarded
 
-    def _scored(self, alignment: Alignment, row: int, image: LoadedImage, questions: Sequence[Question]) -> Answer:
-        geometry = _of_original(alignment.geometry[row], image)
-        weight = alignment.no_attention_weight
-        scored = score_map(
-            alignment.saliency[row],
-            geometry,
-            self.model.card,
-            self.plan.suite.protocol,
-            None if weight is None else float(weight[row]),
-            dict.fromkeys(one.trial.boxes for one in questions if one.trial is not None),
-            keep_mass="random_attention_kl" in self.plan.suite.metrics,
-            wanted=self._wanted,
-        )
-        return Answer(scored, _item(alignment.local_similarity, row), _item(alignment.global_similarity, row))
+    def _exhaustive(
+        self, films: Sequence[tuple[ImagePlan, Film]], given: Sequence[Any], features: Sequence[Features]
+    ) -> list[dict[str, dict[str, float]]]:
+        """Selection accuracies over all candidates, by image, instance id and metric."""
+        found: list[dict[str, dict[str, float]]] = [{} for _ in films]
+        candidates = self._candidates
+        if candidates is None:
+            return found
+        similarities: list[dict[str, npt.NDArray[np.float64]]] = [{} for _ in films]
+        if self._candidate_features is None:
+            self._candidate_features = self._global_features(candidates.sentences)
+        if self._candidate_features:
+            for at, row in enumerate(self._global_similarities(features, self._candidate_features)):
+                similarities[at]["global"] = row
+        if self._local_candidates:
+            for at, (_, film) in enumerate(films):
+                local = self._local_similarities(film, given[at], features[at : at + 1], candidates.sentences)
+                if local is not None:
+                    similarities[at]["local"] = local
+        with self.stages.time("selection"):
+            for at, (plan, _) in enumerate(films):
+                for identity, instance in {one.instance.id: one.instance for one in plan.questions}.items():
+                    found[at][identity] = {
+                        f"selection_accuracy_{kind}_exhaustive": candidates.accuracy(instance, values)
+                        for kind, values in similarities[at].items()
+                    }
+        return found
 
-    def _global_features(self) -> list[Features]:
+    def _global_features(self, candidates: Sequence[str]) -> list[Features]:
         """What is kept of every candidate sentence: its tensor named "global"."""
         if not self._global_candidates:
             return []
         kept: list[Features] = []
-        for start in range(0, len(self._candidates), _BLOCK):
-            block = self._candidates[start : start + _BLOCK]
+        for start in range(0, len(candidates), _BLOCK):
+            block = candidates[start : start + _BLOCK]
             encoded = self.encode_sentences(block)
             for sentence in block:
                 tensors = encoded[sentence].tensors
@@ -349,16 +282,18 @@ class Runner:
                 blocks.append(matrix.cpu().double().numpy())
         return np.concatenate(blocks, axis=1)
 
-    def _local_similarities(self, image: LoadedImage, features: Sequence[Features]) -> npt.NDArray[np.float64] | None:
+    def _local_similarities(
+        self, film: Film, given: Any, features: Sequence[Features], candidates: Sequence[str]
+    ) -> npt.NDArray[np.float64] | None:
         values = []
-        for start in range(0, len(self._candidates), _BLOCK):
-            block = self._candidates[start : start + _BLOCK]
-            names = [f"image {image.id} ({sentence!r})" for sentence in block]
-            align = self._aligner([image], features, block)
-            for _, _, alignment in self._aligned(align, [image], [(0, one) for one in block], names):
+        for start in range(0, len(candidates), _BLOCK):
+            block = candidates[start : start + _BLOCK]
+            names = [f"image {film.ref.id} ({sentence!r})" for sentence in block]
+            align = self._aligner([given], features, block)
+            for _, _, alignment in self._aligned(align, [film], [(0, one) for one in block], names):
                 if alignment.local_similarity is None:
                     return None
-                values.append(alignment.local_similarity.cpu().double().numpy())
+                values.append(alignment.local_similarity.double().numpy())
         return np.concatenate(values)
 
 
@@ -369,23 +304,35 @@ def _are_features(items: Any, count: int) -> bool:
     return isinstance(items, Sequence) and len(items) == count and all(isinstance(one, Features) for one in items)
 
 
-def digest(sentence: str) -> str:
-    """The identity of a sentence in result files, which do not hold report text."""
-    return hashlib.sha256(sentence.encode()).hexdigest()[:16]
+def _fetched(alignment: Any) -> Any:
+    """An alignment with its tensors on the host, in one transfer each; anything else as it is, for the check to name."""
+    if not isinstance(alignment, Alignment):
+        return alignment
+
+    def on_host(tensor: Any) -> Any:
+        return tensor.detach().cpu() if isinstance(tensor, torch.Tensor) else tensor
+
+    return Alignment(
+        on_host(alignment.saliency),
+        alignment.geometry,
+        on_host(alignment.local_similarity),
+        on_host(alignment.global_similarity),
+        on_host(alignment.no_attention_weight),
+    )
 
 
-def _load(plan: ImagePlan, at_least: int | None) -> tuple[LoadedImage, str]:
-    """The decoded image, and the SHA-256 of its file."""
-    ref = plan.image
-    data = ref.read()
-    pixels = ref.decoded(data, at_least=at_least)
-    return LoadedImage(ref.id, pixels, (ref.width, ref.height)), hashlib.sha256(data).hexdigest()
+def _on_host(alignment: Alignment) -> Iterator[Aligned]:
+    """The answers of a checked alignment, which own their maps: a model may use its buffer again."""
+    maps = alignment.saliency.float().numpy()
+    count = len(maps)
+    fields = [
+        [math.nan] * count if one is None else one.tolist()
+        for one in (alignment.local_similarity, alignment.global_similarity, alignment.no_attention_weight)
+    ]
+    for at, (local, overall, weight) in enumerate(zip(*fields, strict=True)):
+        yield Aligned(maps[at].copy(), alignment.geometry[at], local, overall, weight)
 
 
-def _of_original(geometry: Geometry, image: LoadedImage) -> Geometry:
+def _of_original(geometry: Geometry, film: Film) -> Geometry:
     """The geometry that was stated for an image's pixels, for the image in original pixels."""
-    return geometry.of_original(*image.size, image.factor) if image.factor > 1 else geometry
-
-
-def _item(values: torch.Tensor | None, row: int) -> float:
-    return math.nan if values is None else float(values[row])
+    return geometry.of_original(film.ref.width, film.ref.height, film.factor) if film.factor > 1 else geometry

@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 from ..benchmark.errors import WronglungError
-from ..benchmark.evaluation import evaluate, load_model, load_suite, placement
+from ..benchmark.evaluation import evaluate, load_suite
+from ..benchmark.models import load_model, placement
 from ..benchmark.instances import Dataset, Instance
 from ..benchmark.plan import Plan
 from ..benchmark.protocol import LoadedImage

@@ -22,7 +22,7 @@ from wronglung.benchmark.geometry import Geometry
 from wronglung.benchmark.instances import Box, ImageRef, Instance
 from wronglung.benchmark.plan import Plan
 from wronglung.benchmark.results import RunResults, load_run
-from wronglung.benchmark.runner import digest
+from wronglung.benchmark.rows import digest
 from wronglung.leaderboard import demo
 from wronglung.leaderboard.examples import TASKS, Example, Heat, choose, heats
 from wronglung.leaderboard.heatmaps import PANEL, Row, density, sheet, tinted, with_boxes

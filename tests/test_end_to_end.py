@@ -22,7 +22,7 @@ from wronglung.benchmark.cli import main
 from wronglung.benchmark.frames import scoring_frame
 from wronglung.benchmark.instances import Box
 from wronglung.benchmark.results import INSTANCES, MAPS, load_run
-from wronglung.benchmark.runner import digest
+from wronglung.benchmark.rows import digest
 
 
 def wronglung(*arguments: str | Path) -> str:

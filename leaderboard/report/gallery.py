@@ -20,7 +20,7 @@ from ...benchmark.geometry import Geometry
 from ...benchmark.instances import Dataset, ImageRef, Instance, fingerprint_images
 from ...benchmark.plan import Plan
 from ...benchmark.results import INSTANCES, read_instances
-from ...benchmark.runner import digest
+from ...benchmark.rows import digest
 from ..examples import TASKS
 from .groups import Entry, Group
 from .maps import Asked, SavedMaps, packed

@@ -21,6 +21,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ....benchmark.errors import WronglungError
+from ....benchmark.processes import world_size
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def processes(device: str) -> Iterator[Processes]:
     ``device`` is "cpu", "cuda", "cuda:N" or "mps"; with several processes "cuda" is the launcher's local GPU. Raises
     :class:`WronglungError` for a device that several processes cannot share.
     """
-    count = _world_size()
+    count = world_size()
     if count == 1:
         yield Processes(0, 1, torch.device(device))
         return
@@ -87,10 +88,3 @@ def processes(device: str) -> Iterator[Processes]:
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
-
-
-def _world_size() -> int:
-    text = os.environ.get("WORLD_SIZE", "1")
-    if not text.isdecimal() or int(text) < 1:
-        raise WronglungError(f"WORLD_SIZE={text!r}: must be a number of processes; launchers set it")
-    return int(text)
