@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .parts import MemoryParts, Part, Parts, RunFolder, merge_counts
 from .protocol import DatasetAware, DualEncoder
 from .results import Results
 from .rows import Candidates, ImageAnswers, Row, Scoring, digest
-from .runner import Runner
+from .runner import Runner, Stages
 from .scoring_pool import Scored, Scorer
 from .trackers.protocol import RunStart, Tracker
 from .trackers.tracking import Tracking, tracking
@@ -65,6 +66,8 @@ class _Chunk:
     rows: list[Callable[[], Scored]]
     answers: list[tuple[str, ImageAnswers]]
     """Of each image, where maps are kept."""
+    seconds: dict[str, float]
+    counts: Counter[str]
 
 
 class OneRun:
@@ -86,7 +89,9 @@ class OneRun:
         self._scoring, self._score, self._ahead = Scoring.of(suite, job.model.card), score, ahead
         self._place = {image: at for at, image in enumerate(asked.plan.by_image)}
         self._instances = {one.id: one for one in asked.plan.instances}
-        self._waiting: deque[_Chunk] = deque()
+        # Rows become parts while the model goes on.
+        self._collector = ThreadPoolExecutor(1) if ahead else None
+        self._collecting: deque[Future[None]] = deque()
         self._told: Tracking | None = None
         self._parts: Parts = MemoryParts()
         self.done: frozenset[str] = frozenset()
@@ -138,7 +143,7 @@ class OneRun:
         with self._failing():
             films = [(plan, film) for plan, film in chosen if isinstance(film, Film)]
             answers = self._runner.ask(films, reader)
-            self._waiting.append(
+            self._collect_soon(
                 _Chunk(
                     [plan.image.id for plan, _ in chosen],
                     {film.ref.id: film.digest for _, film in films},
@@ -151,19 +156,16 @@ class OneRun:
                     [(plan.image.id, one) for (plan, _), one in zip(films, answers, strict=True)]
                     if self._settings.save_maps
                     else [],
+                    *self._runner.drain(),
                 )
             )
-            while len(self._waiting) > self._ahead:
-                self._collect(self._waiting.popleft())
 
     def flush(self) -> None:
         """Keep what has been answered: to be called when no chunk is left, or when the run is stopped."""
         if self.error is not None:
             return
         with self._failing():
-            while self._waiting:
-                self._collect(self._waiting.popleft())
-            self._close_part()
+            self._settle()
 
     def outcome(self) -> Results | WronglungError:
         """The results, in the main process, when all processes are through."""
@@ -180,11 +182,18 @@ class OneRun:
             yield
         except WronglungError as error:
             self.error = error
-            self._waiting.clear()
+            with suppress(WronglungError):
+                self._settle()
             if self._told is not None:
                 self._told.run_ended(error)
             if self.job.claim is not None:
                 self.job.claim.stopped(error)
+
+    def _settle(self) -> None:
+        """Wait for the rows of what has been answered, and close the part with them."""
+        while self._collecting:
+            self._collecting.popleft().result()
+        self._close_part()
 
     def _new_part(self) -> None:
         self._images: list[str] = []
@@ -192,13 +201,25 @@ class OneRun:
         self._skipped: list[Skipped] = []
         self._rows: list[Row] = []
         self._answers: list[tuple[str, ImageAnswers]] = []
+        self._seconds, self._counts = Stages(), Counter[str]()
         self._opened = time.perf_counter()
+
+    def _collect_soon(self, chunk: _Chunk) -> None:
+        if self._collector is None:
+            self._collect(chunk)
+            return
+        self._collecting.append(self._collector.submit(self._collect, chunk))
+        while len(self._collecting) > self._ahead:
+            self._collecting.popleft().result()
 
     def _collect(self, chunk: _Chunk) -> None:
         for wait in chunk.rows:
             rows, seconds = wait()
             self._rows += rows
-            self._runner.stages.add("scoring", seconds)
+            self._seconds.add("scoring", seconds)
+        for stage, spent in chunk.seconds.items():
+            self._seconds.add(stage, spent)
+        self._counts.update(chunk.counts)
         self._images += chunk.images
         self._digests |= chunk.digests
         self._skipped += chunk.skipped
@@ -209,7 +230,7 @@ class OneRun:
     def _close_part(self) -> None:
         if not self._images:
             return
-        seconds = {**self._runner.stages.seconds, "total": time.perf_counter() - self._opened}
+        seconds = {**self._seconds.seconds, "total": time.perf_counter() - self._opened}
         keep = self._settings.save_maps
         part = Part(
             min(self._place[image] for image in self._images),
@@ -218,13 +239,12 @@ class OneRun:
             self._digests,
             tuple(self._skipped),
             seconds,
-            self._runner.counts,
+            self._counts,
             _maps(self._answers) if keep else {},
             _geometries(self._answers) if keep else {},
             _pairs(self._answers) if keep else None,
         )
         self._parts.add(part)
-        self._runner.stages.seconds, self._runner.counts = {}, Counter()
         self._new_part()
         if self.job.claim is not None:
             self.job.claim.advance(len(part.images))

@@ -81,9 +81,13 @@ def world_size() -> int:
 
 
 def local_device(device: str) -> str:
-    """The device of this process: under a launcher of several, "cuda" is the one with its local rank."""
+    """The device of this process: under a launcher of several, "cuda" is the one with its local rank, counted round where there
+    are fewer."""
     if device == "cuda" and world_size() > 1:
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        import torch
+
+        local = os.environ.get("LOCAL_RANK", "0")
+        return f"cuda:{(int(local) if local.isdecimal() else 0) % max(1, torch.cuda.device_count())}"
     return device
 
 

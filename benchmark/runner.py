@@ -84,6 +84,12 @@ class Runner:
         self._sentences = FeatureCache(SENTENCE_CACHE)
         self.store: FeatureStore | None = None
 
+    def drain(self) -> tuple[dict[str, float], Counter[str]]:
+        """The seconds by stage and the counts since the last call."""
+        spent = self.stages.seconds, self.counts
+        self.stages.seconds, self.counts = {}, Counter()
+        return spent
+
     def ask(self, films: Sequence[tuple[ImagePlan, Film]], reader: int = 0) -> list[ImageAnswers]:
         """What the model says of each image; ``reader`` is its number among those that the images were read for.
 
