@@ -16,11 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BertTokenizerFast, BlipForImageTextRetrieval  # type: ignore[attr-defined]
 
 from ..benchmark.errors import WronglungError
-from ..benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
-from .encoding import at_least_float32, full_precision, geometry_of, sources
+from ..benchmark.protocol import Alignment, Features, LoadedImage, ModelCard, Preprocessed
+from .encoding import at_least_float32, full_precision, geometry_of, sources, to_device
 from .files.state_dicts import file_digest
 from .files.transformers_format import TOKENIZER, Published, build, find, read_pipeline, read_tokenizer
-from .preprocessing.pixels import Pipeline
+from .preprocessing.pixels import Pipeline, preprocessed
 
 TEXT_LENGTH = 35
 """Tokens of a sentence, [CLS] and [SEP] included, that BLIP was trained with; longer ones are cut."""
@@ -149,21 +149,25 @@ class BlipItm:
     def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
         return self.align_features(self.encode_images(images), self.encode_sentences(sentences))
 
-    @torch.no_grad()
+    def preprocess(self, image: LoadedImage) -> Preprocessed:
+        """Raises :class:`WronglungError` naming an image that the preprocessing cannot take."""
+        return preprocessed(self.pipeline, image)
+
     def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
         """Raises :class:`WronglungError` naming an image that the preprocessing cannot take."""
+        return [one for image in images for one in self.encode_preprocessed([self.preprocess(image)])]
+
+    @torch.no_grad()
+    def encode_preprocessed(self, images: Sequence[Preprocessed]) -> list[Features]:
         encoded = []
         for image in images:
-            try:
-                pixels, geometry = self.pipeline(image.pixels)
-            except ValueError as error:
-                raise WronglungError(f"image {image.id}: {error}") from error
+            levels = to_device(image.pixels[None], self._device)
             with full_precision(self._device):
-                tokens = self.image_tokens(pixels[None])
+                tokens = self.image_tokens(self.pipeline.finished(levels))
                 tensors = {"tokens": at_least_float32(tokens)[0].clone()}
                 if self._contrastive:
                     tensors["global"] = at_least_float32(self._network.vision_proj(tokens[0, 0]))
-            encoded.append(Features(tensors, geometry))
+            encoded.append(Features(tensors, image.geometry))
         return encoded
 
     def image_tokens(self, pixels: torch.Tensor) -> torch.Tensor:

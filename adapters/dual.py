@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from ..benchmark.errors import WronglungError
-from ..benchmark.protocol import Alignment, Features, Geometry, LoadedImage, ModelCard
-from .encoding import at_least_float32, full_precision, geometry_of
-from .preprocessing.pixels import Pipeline
+from ..benchmark.protocol import Alignment, Features, Geometry, LoadedImage, ModelCard, Preprocessed
+from .encoding import at_least_float32, full_precision, geometry_of, stacked, to_device
+from .preprocessing.pixels import Pipeline, preprocessed
 from .saliency.cosine import LocalSimilarity, cosine_map, local_similarity
 
 _Item = TypeVar("_Item")
@@ -132,7 +132,7 @@ def dual_card(
 
 
 class DualModel:
-    """A :class:`..benchmark.protocol.DualEncoder`.
+    """A :class:`..benchmark.protocol.DualEncoder` with :class:`..benchmark.protocol.Preprocessing`.
 
     Features of an image: "global" [D] and, by the kind of method, "patches" [rows, columns, D], "activations" or "map"
     [rows, columns]; of a sentence: "global" [D]. All are at least float32. Cells wholly in padding are left out of the local
@@ -168,27 +168,27 @@ class DualModel:
     def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
         return self.align_features(self.encode_images(images), self.encode_sentences(sentences))
 
-    @torch.no_grad()
+    def preprocess(self, image: LoadedImage) -> Preprocessed:
+        """Raises :class:`WronglungError` naming an image that the preprocessing cannot take."""
+        return preprocessed(self._network.pipeline, image)
+
     def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
         """Raises :class:`WronglungError` naming an image that the preprocessing cannot take."""
+        batches = self._in_batches(images)
+        return [one for batch in batches for one in self.encode_preprocessed([*map(self.preprocess, batch)])]
+
+    @torch.no_grad()
+    def encode_preprocessed(self, images: Sequence[Preprocessed]) -> list[Features]:
         return [one for batch in self._in_batches(images) for one in self._encode_batch(batch)]
 
-    def _encode_batch(self, images: Sequence[LoadedImage]) -> list[Features]:
-        tensors, geometries = [], []
-        for image in images:
-            try:
-                pixels, geometry = self._network.pipeline(image.pixels)
-            except ValueError as error:
-                raise WronglungError(f"image {image.id}: {error}") from error
-            tensors.append(pixels)
-            geometries.append(geometry)
-        pixels = torch.stack(tensors).to(device=self._device, dtype=self._dtype)
+    def _encode_batch(self, images: Sequence[Preprocessed]) -> list[Features]:
+        levels = stacked([one.pixels for one in images], self._device)
         with full_precision(self._device):
-            local, pooled = self._method.encode(pixels)
+            local, pooled = self._method.encode(self._network.pipeline.finished(levels).to(self._dtype))
         key = {Dense: "patches", Gradient: "activations", TextBlind: "map"}[type(self._method)]
         return [
-            Features({key: one.clone(memory_format=torch.contiguous_format), "global": whole.clone()}, where)
-            for one, whole, where in zip(at_least_float32(local), at_least_float32(pooled), geometries, strict=True)
+            Features({key: one.clone(memory_format=torch.contiguous_format), "global": whole.clone()}, image.geometry)
+            for one, whole, image in zip(at_least_float32(local), at_least_float32(pooled), images, strict=True)
         ]
 
     @torch.no_grad()
@@ -209,7 +209,8 @@ class DualModel:
             with torch.no_grad():
                 patches = self._stacked(images, "patches")
                 saliency = self._method.finish(cosine_map(patches, text))
-                counted = torch.stack([seen_cells(one, *patches.shape[1:3]) for one in geometries]).to(self._device)
+                seen = torch.stack([seen_cells(one, *patches.shape[1:3]) for one in geometries])
+                counted = to_device(seen, self._device)
                 local = local_similarity(patches, text, self._similarity, self._tau, counted)
         elif isinstance(self._method, Gradient):
             saliency = self._relevance(self._method, self._stacked(images, "activations"), text)
@@ -223,7 +224,8 @@ class DualModel:
     def global_similarity_matrix(self, images: Sequence[Features], sentences: Sequence[Features]) -> torch.Tensor:
         """Cosines of image and sentence vectors, [images, sentences]."""
         rows = functional.normalize(self._stacked(images, "global"), dim=1)
-        return rows @ functional.normalize(self._stacked(sentences, "global"), dim=1).T
+        with full_precision(self._device):
+            return rows @ functional.normalize(self._stacked(sentences, "global"), dim=1).T
 
     def _relevance(self, method: Gradient, activations: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         maps = []
@@ -243,7 +245,7 @@ class DualModel:
         return 1 if self._device.type == "cpu" else max(1, count)
 
     def _stacked(self, items: Sequence[Features], key: str) -> torch.Tensor:
-        return torch.stack([item.tensors[key].to(self._device) for item in items])
+        return stacked([item.tensors[key] for item in items], self._device)
 
 
 def seen_cells(geometry: Geometry, rows: int, columns: int) -> torch.Tensor:

@@ -17,8 +17,8 @@ from transformers import (  # type: ignore[attr-defined]
 )
 
 from ..benchmark.errors import WronglungError
-from ..benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
-from .encoding import at_least_float32, full_precision, geometry_of
+from ..benchmark.protocol import Alignment, Features, LoadedImage, ModelCard, Preprocessed
+from .encoding import at_least_float32, full_precision, geometry_of, to_device
 from .files.hub import model_folder
 from .files.state_dicts import file_digest
 from .files.transformers_format import (
@@ -32,6 +32,7 @@ from .files.transformers_format import (
     read_pipeline,
     read_tokenizer,
 )
+from .preprocessing.pixels import preprocessed
 from .preprocessing.steps import Pipeline
 from .saliency.detection import GRID, box_map, check_painting
 
@@ -166,20 +167,24 @@ class OwlViT:
     def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
         return self.align_features(self.encode_images(images), self.encode_sentences(sentences))
 
-    @torch.no_grad()
+    def preprocess(self, image: LoadedImage) -> Preprocessed:
+        """Raises :class:`WronglungError` naming an image that the preprocessing cannot take."""
+        return preprocessed(self._pipeline, image)
+
     def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
         """Raises :class:`WronglungError` naming an image that the preprocessing cannot take."""
+        return [one for image in images for one in self.encode_preprocessed([self.preprocess(image)])]
+
+    @torch.no_grad()
+    def encode_preprocessed(self, images: Sequence[Preprocessed]) -> list[Features]:
         # One by one, so that an image's features do not depend on the others, to the last bit.
         return [self._encode_image(image) for image in images]
 
-    def _encode_image(self, image: LoadedImage) -> Features:
-        try:
-            pixels, geometry = self._pipeline(image.pixels)
-        except ValueError as error:
-            raise WronglungError(f"image {image.id}: {error}") from error
+    def _encode_image(self, image: Preprocessed) -> Features:
+        pixels = self._pipeline.finished(to_device(image.pixels[None], self._device))
         with full_precision(self._device):
-            vectors, boxes = cells(self._detector, pixels[None].to(device=self._device, dtype=self._dtype))
-        return Features({"global": at_least_float32(vectors[0]), "boxes": at_least_float32(boxes[0])}, geometry)
+            vectors, boxes = cells(self._detector, pixels.to(self._dtype))
+        return Features({"global": at_least_float32(vectors[0]), "boxes": at_least_float32(boxes[0])}, image.geometry)
 
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> list[Features]:

@@ -98,6 +98,12 @@ RULES = (
         "let align call encode_images, encode_sentences and align_features",
     ),
     Rule(
+        "preprocessing apart",
+        invariance.preprocessing,
+        "the runner prepares images in several threads while the model encodes others",
+        "let encode_images call preprocess and encode_preprocessed; write to nothing that threads share",
+    ),
+    Rule(
         "similarity matrix equals pairs",
         invariance.similarity_matrix,
         "exhaustive selection accuracy reads the matrix, the other one pairs",

@@ -23,7 +23,7 @@ from .outcome import Asked
 from .plan import Plan
 from .processes import ALONE, Processes
 from .protocol import check_model
-from .results import Results
+from .results import Results, StoredResults
 from .rows import Candidates
 from .scoring import Wanted
 from .scoring_pool import default_scoring_workers, scorer
@@ -79,7 +79,7 @@ def evaluate(
     (outcome,) = evaluate_all([job], dataset, suite, settings)
     if isinstance(outcome, WronglungError):
         raise outcome
-    assert outcome is not None, "one process is the main one"
+    assert isinstance(outcome, Results), "one process is the main one, and keeps its rows in memory"
     return outcome
 
 
@@ -118,7 +118,7 @@ def evaluate_all(
     suite: SuiteSpec | str,
     settings: Settings,
     ours: Processes = ALONE,
-) -> list[Results | WronglungError | None]:
+) -> list[Results | StoredResults | WronglungError | None]:
     """Run a suite on several models at once: images are decoded, and questions made, once for all.
 
     Each model's outcome: its results (None in all but the main process), or the error that stopped it; the other models go on.
@@ -156,6 +156,7 @@ def evaluate_all(
         if not ours.is_main:
             for run in runs:
                 run.begin()
+        _share_errors(runs, ours)
         for run, done in zip(runs, ours.from_main([run.finished_before() for run in runs]), strict=True):
             run.done = frozenset(done)
         with ExitStack() as stack:
@@ -167,8 +168,16 @@ def evaluate_all(
                 # Also when the run is stopped: what has been answered is kept.
                 for run in runs:
                     run.flush()
-            ours.wait()
+            _share_errors(runs, ours)
             return [run.outcome() if ours.is_main else run.error for run in runs]
+
+
+def _share_errors(runs: Sequence[OneRun], ours: Processes) -> None:
+    """Wait for all processes, and stop a run in all of them that one of them could not go on with."""
+    for run, errors in zip(runs, zip(*ours.gathered([run.error for run in runs]), strict=True), strict=True):
+        error = next((one for one in errors if one is not None), None)
+        if run.error is None and error is not None:
+            run.fail(error)
 
 
 def _ask(runs: Sequence[OneRun], plan: Plan, settings: Settings, ours: Processes) -> None:

@@ -14,8 +14,18 @@ from ..tasks.schema import SuiteSpec
 from ..tasks.subsets import is_abnormal
 from .instances import Instance
 from .rows import Row
+from .stored_rows import StoredRows
 
 Subsets = Mapping[str, frozenset[str] | None]
+Rows = pd.DataFrame | StoredRows
+"""The table of a run, in memory or on disk."""
+
+
+def of_task(rows: Rows, task: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of a task's rows, in their order."""
+    if isinstance(rows, StoredRows):
+        return rows.of_task(task, columns)
+    return rows.loc[rows["task"] == task, list(columns)]
 
 
 def table_of(rows: Sequence[Row], instances: Mapping[str, Instance], suite: SuiteSpec, subsets: Subsets) -> pa.Table:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,11 @@ import torch
 
 from .geometry import Geometry
 from .instances import Box
+from .metrics.compiled import kernels
 
 FrameName = Literal["model", "image"]
 Interpolation = Literal["bilinear", "nearest"]
+Cells: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +63,38 @@ class ScoringFrame:
 
         Values are finite; neighbouring cells differ by less than the largest float32.
         """
+        pixels = self.pixels(saliency.detach().float().cpu().numpy(), mode)
+        return torch.from_numpy(pixels).to(saliency.device)
+
+    def pixels(self, saliency: npt.NDArray[np.float32], mode: Interpolation) -> npt.NDArray[np.float32]:
+        """:meth:`sample` for a map that is an array on the host, float32 [rows, columns]."""
         rows, columns = saliency.shape
-        geometry, device = self.geometry, saliency.device
-        y, x = _Axis(self.height, geometry.frame_height), _Axis(self.width, geometry.frame_width)
-        if self.frame == "image":
-            x = _Axis(x.pixels, x.extent, geometry.image_width / self.width * geometry.scale_x, geometry.offset_x)
-            y = _Axis(y.pixels, y.extent, geometry.image_height / self.height * geometry.scale_y, geometry.offset_y)
-        saliency = saliency.detach().float()
+        y, x = self._axes()
         if mode == "bilinear":
-            near, far, weight = _bilinear(x, columns, device)
-            between = _interpolate(saliency.index_select(1, near), saliency.index_select(1, far), weight)
-            near, far, weight = _bilinear(y, rows, device)
-            pixels = _interpolate(between.index_select(0, near), between.index_select(0, far), weight[:, None])
+            across, down = _bilinear(x, columns), _bilinear(y, rows)
+            loops = kernels()
+            if loops is None:
+                pixels = _interpolate(_interpolate(saliency, 1, *across), 0, *down)
+            else:
+                pixels = np.empty((self.height, self.width), np.float32)
+                loops.bilinear(np.ascontiguousarray(saliency), across, down, pixels)
         else:
-            between = saliency.index_select(1, _nearest(x, columns, device))
-            pixels = between.index_select(0, _nearest(y, rows, device))
+            pixels = saliency.take(_nearest(x, columns), 1).take(_nearest(y, rows), 0)
         (top, bottom), (left, right) = _visible(y), _visible(x)
         if (top, bottom, left, right) != (0, self.height, 0, self.width):
             pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:] = (-math.inf,) * 4
         return pixels
+
+    def _axes(self) -> tuple[_Axis, _Axis]:
+        geometry = self.geometry
+        if self.frame == "model":
+            return _Axis(self.height, geometry.frame_height), _Axis(self.width, geometry.frame_width)
+        down = geometry.image_height / self.height * geometry.scale_y
+        across = geometry.image_width / self.width * geometry.scale_x
+        return (
+            _Axis(self.height, geometry.frame_height, down, geometry.offset_y),
+            _Axis(self.width, geometry.frame_width, across, geometry.offset_x),
+        )
 
 
 def scoring_frame(geometry: Geometry, frame: FrameName, resolution: int = 224) -> ScoringFrame:
@@ -109,12 +124,18 @@ class _Axis(NamedTuple):
     offset: float = 0.0
 
 
-def _interpolate(near: torch.Tensor, far: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return far.sub_(near).mul_(weight).add_(near)
+def _interpolate(
+    values: npt.NDArray[np.float32], axis: int, near: Cells, far: Cells, weight: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    nearer, between = values.take(near, axis), values.take(far, axis)
+    between -= nearer
+    between *= weight if axis else weight[:, None]
+    between += nearer
+    return between
 
 
 @lru_cache(maxsize=256)
-def _bilinear(axis: _Axis, cells: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _bilinear(axis: _Axis, cells: int) -> tuple[Cells, Cells, npt.NDArray[np.float32]]:
     """For each pixel the nearer and the farther cell, and the weight of the farther one (float32, at most ½)."""
     position = _positions(axis, cells)
     low = position.astype(np.int64)
@@ -123,7 +144,7 @@ def _bilinear(axis: _Axis, cells: int, device: torch.device) -> tuple[torch.Tens
     upper = beyond > 0.5
     near, far = np.where(upper, high, low), np.where(upper, low, high)
     weight = np.where(upper, 1 - beyond, beyond)
-    return torch.from_numpy(near).to(device), torch.from_numpy(far).to(device), torch.from_numpy(weight).to(device)
+    return near, far, weight
 
 
 def _positions(axis: _Axis, cells: int) -> npt.NDArray[np.float32]:
@@ -140,9 +161,9 @@ def _positions(axis: _Axis, cells: int) -> npt.NDArray[np.float32]:
 
 
 @lru_cache(maxsize=256)
-def _nearest(axis: _Axis, cells: int, device: torch.device) -> torch.Tensor:
+def _nearest(axis: _Axis, cells: int) -> Cells:
     pixel = np.floor(_on_extent(axis)).clip(0, axis.extent - 1).astype(np.int64)
-    return torch.from_numpy(pixel * cells // axis.extent).to(device)
+    return pixel * cells // axis.extent
 
 
 @lru_cache(maxsize=256)

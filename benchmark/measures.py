@@ -21,7 +21,7 @@ from .metrics.contrast import Contrast
 from .metrics.laterality import Halves, side
 from .metrics.mass import PixelMass
 from .metrics.pointing import maxima, pointing_game, share_near
-from .metrics.ranking import Ranking
+from .metrics.ranking import Hits, Ranking
 from .metrics.thresholds import cuts, overlaps
 from .protocol import ModelCard
 
@@ -32,6 +32,11 @@ class Target:
 
     mask: npt.NDArray[np.bool_]
     halves: Halves
+
+    @cached_property
+    def pixels(self) -> npt.NDArray[np.int32]:
+        """The pixels of the mask, ascending flat indices [positives]."""
+        return np.flatnonzero(self.mask).astype(np.int32)
 
     @cached_property
     def side(self) -> int:
@@ -50,12 +55,12 @@ class GridMap:
 
     @cached_property
     def values(self) -> npt.NDArray[np.float64]:
-        """The pixels in float64."""
+        """The pixels in float64, [height, width]."""
         return self.pixels.astype(np.float64)
 
 
-Measure: TypeAlias = Callable[[Target, npt.NDArray[np.int64]], Mapping[str, float]]
-"""Metric values of a map against a target, whose pixels have the given places in the map's ranking; NaN where undefined."""
+Measure: TypeAlias = Callable[[Target, Hits], Mapping[str, float]]
+"""Metric values of a map against a target, whose pixels are the given ones in the map's ranking; NaN where undefined."""
 
 
 def measures(grid_map: GridMap, wanted: AbstractSet[str]) -> list[Measure]:
@@ -75,19 +80,22 @@ def halves(frame: ScoringFrame) -> Halves:
 
 
 def _pointing(grid_map: GridMap) -> Measure:
-    return lambda target, hits: pointing_game(grid_map.ranking, hits)
+    n, first = grid_map.pixels.size, int(grid_map.pixels.argmax())
+    starts, _ = grid_map.ranking.groups([n - 1])
+    start = int(starts[0])
+    return lambda target, hits: pointing_game(start, n, hits, bool(target.mask.flat[first]))
 
 
 def _tolerance(grid_map: GridMap) -> Measure:
-    points = maxima(grid_map.ranking)
+    points = maxima(grid_map.pixels)
     return lambda target, hits: {"pointing_game_tolerance15": share_near(points, target.mask)}
 
 
 def _contrast(grid_map: GridMap) -> Measure:
-    contrast = Contrast.of(grid_map.values)
+    contrast = Contrast.of(grid_map.values.reshape(-1), *grid_map.ranking.codes.range())
 
-    def measure(target: Target, hits: npt.NDArray[np.int64]) -> Mapping[str, float]:
-        cnr = contrast.against(target.mask)
+    def measure(target: Target, hits: Hits) -> Mapping[str, float]:
+        cnr = contrast.against(target.pixels)
         return {"cnr": cnr, "cnr_absolute": abs(cnr)}
 
     return measure
@@ -96,7 +104,7 @@ def _contrast(grid_map: GridMap) -> Measure:
 def _minmax(grid_map: GridMap) -> Measure:
     cut = cuts(grid_map.ranking, "minmax")
 
-    def measure(target: Target, hits: npt.NDArray[np.int64]) -> Mapping[str, float]:
+    def measure(target: Target, hits: Hits) -> Mapping[str, float]:
         miou, mdice = overlaps(cut, hits, grid_map.pixels.size)
         return {"miou_minmax": miou, "mdice_minmax": mdice}
 
@@ -106,7 +114,7 @@ def _minmax(grid_map: GridMap) -> Measure:
 def _clamp(grid_map: GridMap) -> Measure:
     cut = cuts(grid_map.ranking, "clamp")
 
-    def measure(target: Target, hits: npt.NDArray[np.int64]) -> Mapping[str, float]:
+    def measure(target: Target, hits: Hits) -> Mapping[str, float]:
         return {"miou_clamp": overlaps(cut, hits, grid_map.pixels.size)[0]}
 
     return measure
@@ -116,11 +124,12 @@ def _mass(grid_map: GridMap) -> Measure:
     mass = PixelMass.of(grid_map.values, grid_map.card.mass, grid_map.card.temperature)
     to_the_right = mass.balance(grid_map.halves)
 
-    def measure(target: Target, hits: npt.NDArray[np.int64]) -> Mapping[str, float]:
-        inside = mass.inside(target.mask) if len(hits) else math.nan
+    def measure(target: Target, hits: Hits) -> Mapping[str, float]:
+        positives = len(target.pixels)
+        inside = mass.inside(target.pixels) if positives else math.nan
         return {
             "mass_inside": inside,
-            "mass_inside_lift": inside * grid_map.pixels.size / len(hits) if len(hits) else math.nan,
+            "mass_inside_lift": inside * grid_map.pixels.size / positives if positives else math.nan,
             # Adding 0 turns -0 into 0.
             "laterality_index": target.side * to_the_right + 0.0 if target.side else math.nan,
         }

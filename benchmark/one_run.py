@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from .errors import WronglungError
+from .errors import WronglungError, first_line
 from .films import Decoded, Film, Reader
-from .frame import merged, table_of
+from .frame import Rows, merged, table_of
 from .geometry import Geometry
 from .instances import Skipped
 from .manifest import manifest, version_of
 from .outcome import Asked, cells_of_frame, conclude
-from .parts import MemoryParts, Part, Parts, RunFolder, merge_counts
+from .parts import PARTS, MemoryParts, Part, Parts, merge_counts
 from .protocol import DatasetAware, DualEncoder
-from .results import Results
+from .results import Results, StoredResults
 from .rows import Candidates, ImageAnswers, Row, Scoring, digest
+from .run_folder import RunFolder
 from .runner import Runner, Stages
 from .scoring_pool import Scored, Scorer
+from .stored_rows import StoredRows, sort_rows
 from .trackers.protocol import RunStart, Tracker
 from .trackers.tracking import Tracking, tracking
 
@@ -68,6 +70,15 @@ class _Chunk:
     """Of each image, where maps are kept."""
     seconds: dict[str, float]
     counts: Counter[str]
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """A chunk with its rows, and the seconds that they took."""
+
+    chunk: _Chunk
+    rows: list[Row]
+    seconds: float
 
 
 class OneRun:
@@ -167,7 +178,7 @@ class OneRun:
         with self._failing():
             self._settle()
 
-    def outcome(self) -> Results | WronglungError:
+    def outcome(self) -> Results | StoredResults | WronglungError:
         """The results, in the main process, when all processes are through."""
         if self.error is None:
             with self._failing():
@@ -181,27 +192,30 @@ class OneRun:
         try:
             yield
         except WronglungError as error:
-            self.error = error
-            with suppress(WronglungError):
-                self._settle()
-            if self._told is not None:
-                self._told.run_ended(error)
-            if self.job.claim is not None:
-                self.job.claim.stopped(error)
+            self.fail(error)
+
+    def fail(self, error: WronglungError) -> None:
+        """Stop for an error, and keep what has been answered."""
+        self.error = error
+        wait(self._collecting)
+        self._collecting.clear()
+        with suppress(WronglungError):
+            self._close_part()
+        if self._told is not None:
+            self._told.run_ended(error)
+        if self.job.claim is not None:
+            self.job.claim.stopped(error)
 
     def _settle(self) -> None:
         """Wait for the rows of what has been answered, and close the part with them."""
         while self._collecting:
+            # An interrupt leaves it in its place: no part is closed while the thread is at it.
+            wait([self._collecting[0]])
             self._collecting.popleft().result()
         self._close_part()
 
     def _new_part(self) -> None:
-        self._images: list[str] = []
-        self._digests: dict[str, str] = {}
-        self._skipped: list[Skipped] = []
-        self._rows: list[Row] = []
-        self._answers: list[tuple[str, ImageAnswers]] = []
-        self._seconds, self._counts = Stages(), Counter[str]()
+        self._collected: list[_Collected] = []
         self._opened = time.perf_counter()
 
     def _collect_soon(self, chunk: _Chunk) -> None:
@@ -210,57 +224,61 @@ class OneRun:
             return
         self._collecting.append(self._collector.submit(self._collect, chunk))
         while len(self._collecting) > self._ahead:
+            wait([self._collecting[0]])
             self._collecting.popleft().result()
 
     def _collect(self, chunk: _Chunk) -> None:
-        for wait in chunk.rows:
-            rows, seconds = wait()
-            self._rows += rows
-            self._seconds.add("scoring", seconds)
-        for stage, spent in chunk.seconds.items():
-            self._seconds.add(stage, spent)
-        self._counts.update(chunk.counts)
-        self._images += chunk.images
-        self._digests |= chunk.digests
-        self._skipped += chunk.skipped
-        self._answers += chunk.answers
-        if len(self._images) >= PART_IMAGES or time.perf_counter() - self._opened > PART_SECONDS:
+        scored = [rows() for rows in chunk.rows]
+        rows = [row for of_image, _ in scored for row in of_image]
+        # In one step: whatever stops the run, no half of a chunk gets into a part.
+        self._collected.append(_Collected(chunk, rows, sum(seconds for _, seconds in scored)))
+        images = sum(len(one.chunk.images) for one in self._collected)
+        if images >= PART_IMAGES or time.perf_counter() - self._opened > PART_SECONDS:
             self._close_part()
 
     def _close_part(self) -> None:
-        if not self._images:
+        collected = self._collected
+        if not collected:
             return
-        seconds = {**self._seconds.seconds, "total": time.perf_counter() - self._opened}
+        chunks = [one.chunk for one in collected]
+        images = tuple(image for chunk in chunks for image in chunk.images)
+        answers = [one for chunk in chunks for one in chunk.answers]
+        spent = Stages()
+        for one in collected:
+            for stage, seconds in {**one.chunk.seconds, "scoring": one.seconds}.items():
+                spent.add(stage, seconds)
+        spent.add("total", time.perf_counter() - self._opened)
         keep = self._settings.save_maps
         part = Part(
-            min(self._place[image] for image in self._images),
-            tuple(self._images),
-            table_of(self._rows, self._instances, self._asked.plan.suite, self._asked.subsets),
-            self._digests,
-            tuple(self._skipped),
-            seconds,
-            self._counts,
-            _maps(self._answers) if keep else {},
-            _geometries(self._answers) if keep else {},
-            _pairs(self._answers) if keep else None,
-        )
+            min(self._place[image] for image in images),
+            images,
+            table_of(
+                [row for one in collected for row in one.rows],
+                self._instances, self._asked.plan.suite, self._asked.subsets,
+            ),
+            {image: digest for chunk in chunks for image, digest in chunk.digests.items()},
+            tuple(one for chunk in chunks for one in chunk.skipped),
+            spent.seconds,
+            sum((chunk.counts for chunk in chunks), Counter()),
+            _maps(answers) if keep else {},
+            _geometries(answers) if keep else {},
+            _pairs(answers) if keep else None,
+        )  # fmt: skip
         self._parts.add(part)
         self._new_part()
         if self.job.claim is not None:
             self.job.claim.advance(len(part.images))
 
-    def _conclude(self) -> Results:
+    def _conclude(self) -> Results | StoredResults:
         started = time.perf_counter()
-        parts = self._parts.all()
+        rows, parts = self._merged()
         self._check_whole(parts)
         asked, context = self._asked, self.job.context
         place = self._place
         skipped = sorted((one for part in parts for one in part.skipped), key=lambda one: place[one.where])
-        tables = [part.rows for part in parts if part.rows.num_rows]
-        if not tables:
+        if rows is None:
             raise WronglungError(f"dataset {asked.dataset.name!r}: none of its images can be read; {skipped[0].detail}")
-        frame = merged(tables, asked.plan.suite)
-        cells = cells_of_frame(asked, frame)
+        cells = cells_of_frame(asked, rows)
         if self._told is not None:
             self._told.cells_done(cells)
         seconds, counts = merge_counts(parts)
@@ -272,16 +290,42 @@ class OneRun:
             seconds, counts, self._runner.batch.size, asked.plan.seed,
             {**context, "decode_at_least": self._settings.decode_at_least},
         )  # fmt: skip
-        run = conclude(asked, self.job.model.card.model_dump(mode="json"), frame, everything, digests, made, cells)
+        run = conclude(asked, self.job.model.card.model_dump(mode="json"), rows, everything, digests, made, cells)
         if self._told is not None:
             self._told.run_ended(run)
             run.manifest.warnings = [*self._told.warnings]
         if self._runner.store is not None:
             run.manifest.warnings += self._runner.store.warnings
-        if not self._settings.save_maps:
-            return Results(run, frame, everything)
         geometries = {image: one for part in parts for image, one in part.geometries.items()}
-        return Results(run, frame, everything, _MergedMaps(parts), geometries, _merged_pairs(parts))
+        kept = (_MergedMaps(parts), geometries, _merged_pairs(parts)) if self._settings.save_maps else ()
+        if isinstance(rows, StoredRows):
+            return StoredResults(run, rows, everything, *kept)
+        return Results(run, rows, everything, *kept)
+
+    def _merged(self) -> tuple[Rows | None, list[Part]]:
+        """The rows of all parts, sorted, in a file where there is a folder, or None where there is no row; and the parts without
+        theirs."""
+        parts: list[Part] = []
+
+        def tables() -> Iterator[pa.Table]:
+            for part in self._parts.each():
+                parts.append(replace(part, rows=part.rows.schema.empty_table()))
+                if part.rows.num_rows:
+                    yield part.rows
+
+        plan = self._asked.plan
+        if self.job.claim is None:
+            of_parts = list(tables())
+            return merged(of_parts, plan.suite) if of_parts else None, parts
+        scratch = self.job.claim.folder / PARTS
+        stored = StoredRows(scratch / ".rows.parquet")
+        try:
+            count = sort_rows(
+                tables(), sorted(self._instances), [task.name for task in plan.suite.tasks], scratch, stored.file
+            )
+        except OSError as error:
+            raise WronglungError(f"{scratch}: cannot be written: {error.strerror or first_line(error)}") from error
+        return stored if count else None, parts
 
     def _check_whole(self, parts: Sequence[Part]) -> None:
         held = Counter(image for part in parts for image in part.images)

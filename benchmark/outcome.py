@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from .frame import Subsets
+from .frame import Rows, Subsets, of_task
 from .instances import Dataset, Skipped, cluster_unit, fingerprint_images
 from .plan import Plan
 from .results import DatasetSummary, Manifest, RunResults, Score
@@ -28,7 +26,7 @@ class Asked:
 def conclude(
     asked: Asked,
     card: Mapping[str, Any],
-    frame: pd.DataFrame,
+    rows: Rows,
     skipped: tuple[Skipped, ...],
     image_digests: Mapping[str, str],
     manifest: Manifest,
@@ -43,39 +41,36 @@ def conclude(
     return RunResults(
         status="complete",
         model=dict(card),
-        dataset=_summarise(asked.dataset, frame, asked.subsets, skipped, asked.plan.limit, image_digests),
+        dataset=_summarise(asked, rows, skipped, image_digests),
         suite=suite.model_dump(mode="json"),
         manifest=manifest,
-        scores=cells_of_frame(asked, frame) if cells is None else cells,
-        correlations=correlations(frame, suite),
+        scores=cells_of_frame(asked, rows) if cells is None else cells,
+        correlations=correlations(rows, suite),
     )
 
 
-def cells_of_frame(asked: Asked, frame: pd.DataFrame) -> list[Score]:
+def cells_of_frame(asked: Asked, rows: Rows) -> list[Score]:
     """All cells of a run from its table."""
-    return scores(frame, asked.plan.suite, asked.subsets, asked.plan.seed)
+    return scores(rows, asked.plan.suite, asked.subsets, asked.plan.seed)
 
 
 def _summarise(
-    dataset: Dataset,
-    frame: pd.DataFrame,
-    subsets: Subsets,
-    skipped: tuple[Skipped, ...],
-    limit: int | None,
-    image_digests: Mapping[str, str],
+    asked: Asked, rows: Rows, skipped: tuple[Skipped, ...], image_digests: Mapping[str, str]
 ) -> DatasetSummary:
-    ids = set(frame["instance_id"])
+    dataset = asked.dataset
+    first = of_task(rows, asked.plan.suite.tasks[0].name, ("instance_id", "image_id", "cluster"))
+    ids = set(first["instance_id"])
     return DatasetSummary(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
         ids_fingerprint=dataset.ids_fingerprint,
         images_fingerprint=fingerprint_images(image_digests),
         n_instances=len(ids),
-        n_images=frame["image_id"].nunique(),
-        n_patients=frame["cluster"].nunique(),
-        unit=cluster_unit(frame["cluster"]),
-        limit=limit,
-        subsets={name: None if members is None else len(members & ids) for name, members in subsets.items()},
+        n_images=first["image_id"].nunique(),
+        n_patients=first["cluster"].nunique(),
+        unit=cluster_unit(first["cluster"]),
+        limit=asked.plan.limit,
+        subsets={name: None if members is None else len(members & ids) for name, members in asked.subsets.items()},
         skipped=_by_reason(skipped, repaired=False),
         repaired=_by_reason(skipped, repaired=True),
     )

@@ -1,22 +1,19 @@
 """What is finished of a run, part by part: in memory, or in the run's folder, from where it can go on after any stop.
 
-A folder of an unfinished run holds ``parts/`` and ``progress.json``. Each part is the rows of some images, written whole or not at
-all: ``part-N.arrow``, N being the first image's place in the dataset, with what else is known of these images in the file's
-metadata, and the maps beside it. Parts of several processes differ in N.
+Each part is about some images, N being the first one's place
+in the dataset: ``part-N.arrow`` (rows), ``part-N.safetensors`` and ``part-N.pairs`` (where maps are kept), and, written last,
+``part-N.json``, which says what else is known of the images, of which run the part is, and the SHA-256 of the other files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import shutil
-import socket
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +21,12 @@ import numpy.typing as npt
 from .errors import WronglungError, first_line
 from .geometry import Geometry
 from .instances import Skipped
-from .results import RESULTS, remove, write_text, write_whole
+from .results import write_text, write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PARTS, PROGRESS, IDENTITY, LOCK = "parts", "progress.json", "identity.json", ".lock"
-VERSION = 1
+PARTS = "parts"
 
 Maps: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 """Maps [rows, columns] under ``image id/sentence digest``."""
@@ -66,8 +62,8 @@ class Parts(Protocol):
 
     def add(self, part: Part) -> None: ...
 
-    def all(self) -> Sequence[Part]:
-        """All parts in the order of their first images; their maps are read when they are looked at."""
+    def each(self) -> Iterator[Part]:
+        """All parts, one by one, in the order of their first images; their maps are read when they are looked at."""
         ...
 
 
@@ -83,23 +79,32 @@ class MemoryParts:
     def add(self, part: Part) -> None:
         self._parts.append(part)
 
-    def all(self) -> Sequence[Part]:
-        return sorted(self._parts, key=lambda part: part.first)
+    def each(self) -> Iterator[Part]:
+        yield from sorted(self._parts, key=lambda part: part.first)
 
 
 class FolderParts:
     """Parts in a run's folder. Several processes may add parts of different images."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / PARTS
+    def __init__(self, folder: Path, run: str) -> None:
+        """``run`` is the same for all parts of a run, and for no other's."""
+        self._folder, self._run = folder / PARTS, run
 
     def done(self) -> frozenset[str]:
-        return frozenset(image for file in self._files() for image in _read_told(file)["images"])
+        """Raises :class:`WronglungError` for a part that is damaged or of another run."""
+        return frozenset(image for file in self._files() for image in self._read_told(file)["images"])
 
     def add(self, part: Part) -> None:
         """Raises :class:`WronglungError` when the folder cannot be written to."""
-        name = f"part-{part.first:09d}"
+        stem = self._folder / f"part-{part.first:09d}"
+        written = {_ROWS: self._write(stem, _ROWS, lambda path: _write_table(part.rows, path))}
+        if part.pairs is not None:
+            maps, pairs = dict(part.maps), part.pairs
+            written[_MAPS] = self._write(stem, _MAPS, lambda path: _save(maps, path))
+            written[_PAIRS] = self._write(stem, _PAIRS, lambda path: _write_table(pairs, path))
         told = {
+            "run": self._run,
+            "sha256": written,
             "images": part.images,
             "digests": part.digests,
             "skipped": [astuple(one) for one in part.skipped],
@@ -107,22 +112,104 @@ class FolderParts:
             "counts": part.counts,
             "geometries": {image: astuple(one) for image, one in part.geometries.items()},
         }
-        if part.pairs is not None:
-            maps, pairs = dict(part.maps), part.pairs
-            write_whole(self._folder / f"{name}.safetensors", lambda path: _save(maps, path))
-            write_whole(self._folder / f"{name}.pairs", lambda path: _write_table(pairs, path))
-        rows = part.rows.replace_schema_metadata({**(part.rows.schema.metadata or {}), _TOLD: json.dumps(told)})
         # Last, as it vouches for the others.
-        write_whole(self._folder / f"{name}.arrow", lambda path: _write_table(rows, path))
+        write_text(stem.with_suffix(_TOLD), json.dumps(told) + "\n")
 
-    def all(self) -> Sequence[Part]:
-        return [_read_part(file) for file in self._files()]
+    def each(self) -> Iterator[Part]:
+        """All parts. Where processes of an earlier start were still at it, an image may be in two: the first one counts.
+
+        Raises :class:`WronglungError` for a part that is damaged or of another run.
+        """
+        opened = _OpenMaps()
+        seen: set[str] = set()
+        for file in self._files():
+            part = self._read_part(file, opened)
+            yield _without(part, seen.intersection(part.images))
+            seen.update(part.images)
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("part-*.arrow"))
+        return sorted(self._folder.glob(f"part-*{_TOLD}"))
+
+    @staticmethod
+    def _write(stem: Path, suffix: str, write: Callable[[Path], object]) -> str:
+        """Write one file of a part; returns the SHA-256 of its content."""
+        digest = ""
+
+        def both(path: Path) -> None:
+            nonlocal digest
+            write(path)
+            digest = _sha256(path)
+
+        write_whole(stem.with_suffix(suffix), both)
+        return digest
+
+    def _read_told(self, file: Path) -> dict[str, Any]:
+        """What a part says of its images, without its rows."""
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(told["images"], list):
+                raise TypeError("its images are no list")
+            run = told["run"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise _damaged(file, error) from error
+        if run != self._run:
+            raise WronglungError(
+                f"{file}: is a part of another run; remove {file.stem}.*, and --resume evaluates its images"
+            )
+        return dict(told)
+
+    def _read_part(self, file: Path, opened: _OpenMaps) -> Part:
+        told = self._read_told(file)
+        try:
+            written = {suffix: file.with_suffix(suffix) for suffix in told["sha256"]}
+            for suffix, one in written.items():
+                if suffix not in (_ROWS, _MAPS, _PAIRS) or _sha256(one) != told["sha256"][suffix]:
+                    raise ValueError(f"{one.name} is not what was written")
+            return Part(
+                int(file.stem.removeprefix("part-")),
+                tuple(told["images"]),
+                _read_table(written[_ROWS]),
+                told["digests"],
+                tuple(Skipped(*one) for one in told["skipped"]),
+                told["seconds"],
+                told["counts"],
+                _StoredMaps(written[_MAPS], opened) if _MAPS in written else {},
+                {image: Geometry(*one) for image, one in told["geometries"].items()},
+                _read_table(written[_PAIRS]) if _PAIRS in written else None,
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise _damaged(file, error) from error
 
 
-_TOLD = b"wronglung-part"
+_TOLD, _ROWS, _MAPS, _PAIRS = ".json", ".arrow", ".safetensors", ".pairs"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _without(part: Part, images: set[str]) -> Part:
+    """A part without some of its images."""
+    if not images:
+        return part
+    from pyarrow import array, compute
+
+    def others(table: pa.Table) -> pa.Table:
+        column = table["image_id"]
+        return table.filter(compute.invert(compute.is_in(column, value_set=array(sorted(images), column.type))))
+
+    kept = {key: part.maps for key in part.maps if key.rpartition("/")[0] not in images}
+    return replace(
+        part,
+        images=tuple(one for one in part.images if one not in images),
+        rows=others(part.rows),
+        digests={image: one for image, one in part.digests.items() if image not in images},
+        skipped=tuple(one for one in part.skipped if one.where not in images),
+        maps=_Chosen(part.maps, tuple(kept)),
+        geometries={image: one for image, one in part.geometries.items() if image not in images},
+        pairs=None if part.pairs is None else others(part.pairs),
+    )
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -137,269 +224,79 @@ def _read_table(file: Path) -> pa.Table:
 
     try:
         return feather.read_table(file, memory_map=False)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _damaged(file, error) from error
-
-
-def _read_told(file: Path) -> dict[str, Any]:
-    """What a part says of its images, without its rows."""
-    import pyarrow as pa
-    from pyarrow import ipc
-
-    try:
-        with pa.OSFile(str(file)) as stream:
-            told = json.loads(ipc.open_file(stream).schema.metadata[_TOLD])
-        if not isinstance(told["images"], list):
-            raise TypeError("its images are no list")
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _damaged(file, error) from error
-    return dict(told)
-
-
-def _read_part(file: Path) -> Part:
-    rows, told = _read_table(file), _read_told(file)
-    pairs = file.with_suffix(".pairs")
-    try:
-        return Part(
-            int(file.stem.removeprefix("part-")),
-            tuple(told["images"]),
-            rows,
-            told["digests"],
-            tuple(Skipped(*one) for one in told["skipped"]),
-            told["seconds"],
-            told["counts"],
-            _StoredMaps(file.with_suffix(".safetensors")) if pairs.exists() else {},
-            {image: Geometry(*one) for image, one in told["geometries"].items()},
-            _read_table(pairs) if pairs.exists() else None,
-        )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _damaged(file, error) from error
+    except pa.ArrowException as error:
+        raise ValueError(f"{file.name}: {first_line(error)}") from error
 
 
 def _damaged(file: Path, error: BaseException) -> WronglungError:
     return WronglungError(
-        f"{file}: is damaged ({first_line(error)}); remove it, and --resume evaluates its images again"
+        f"{file}: the part is damaged ({first_line(error)}); remove {file.stem}.*, and --resume evaluates its images again"
     )
 
 
 def _save(maps: Maps, path: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    save_file(dict(maps), path)
+    try:
+        save_file(dict(maps), path)
+    except SafetensorError as error:
+        # Its way of saying that the disk is full.
+        raise OSError(str(error)) from error
 
 
-_OPEN: OrderedDict[Path, Any] = OrderedDict()
-"""Files of maps that are open: maps are read in order of their names, in which those of a part are scattered."""
+class _OpenMaps:
+    """Files of maps that are open: maps are read in order of their names, in which those of a part are scattered."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[Path, Any] = OrderedDict()
+
+    def get(self, file: Path) -> Any:
+        from safetensors import SafetensorError, safe_open
+
+        if file not in self._files:
+            try:
+                self._files[file] = safe_open(file, framework="np")
+            except (SafetensorError, OSError) as error:
+                raise _damaged(file, error) from error
+            if len(self._files) > 200:
+                self._files.popitem(last=False)
+        return self._files[file]
 
 
+@dataclass(frozen=True, eq=False)
 class _StoredMaps(Mapping[str, npt.NDArray[np.float32]]):
     """Maps in a file, each read when it is asked for."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def _open(self) -> Any:
-        from safetensors import SafetensorError, safe_open
-
-        if self._file not in _OPEN:
-            try:
-                _OPEN[self._file] = safe_open(self._file, framework="np")
-            except (SafetensorError, OSError) as error:
-                raise _damaged(self._file, error) from error
-            if len(_OPEN) > 200:
-                _OPEN.popitem(last=False)
-        return _OPEN[self._file]
+    file: Path
+    opened: _OpenMaps
 
     def __getitem__(self, key: str) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = self._open().get_tensor(key)
+        found: npt.NDArray[np.float32] = self.opened.get(self.file).get_tensor(key)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._open().keys())
+        return iter(self.opened.get(self.file).keys())
 
     def __len__(self) -> int:
-        return len(self._open().keys())
+        return len(self.opened.get(self.file).keys())
 
 
-Status = Literal["running", "interrupted", "failed"]
+@dataclass(frozen=True, eq=False)
+class _Chosen(Mapping[str, npt.NDArray[np.float32]]):
+    """Some of the maps."""
 
+    maps: Maps
+    keys_kept: tuple[str, ...]
 
-@dataclass
-class RunFolder:
-    """The folder of one run, in use by this process and those that a launcher started with it.
+    def __getitem__(self, key: str) -> npt.NDArray[np.float32]:
+        return self.maps[key]
 
-    ``complete`` says that it holds a finished run, which is to be left alone.
-    """
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_kept)
 
-    folder: Path
-    complete: bool
-    unfinished: bool
-    is_main: bool = True
-    images: int = 0
-    _done: int = 0
-
-    def begin(self, identity: Mapping[str, Any], images: int) -> FolderParts:
-        """Where parts go; those of an unfinished run are kept if it is the same run.
-
-        ``identity`` is what decides the figures, ``images`` how many there are. Raises :class:`WronglungError` where the
-        folder holds parts of another run, naming what differs.
-        """
-        self.images = images
-        if self.is_main:
-            file = self.folder / PARTS / IDENTITY
-            if self.unfinished:
-                _check_same(_read_json(file), {"version": VERSION, **identity}, self.folder)
-            else:
-                self.clear()
-                _make(self.folder / PARTS)
-                write_text(file, json.dumps({"version": VERSION, **identity}, indent=1) + "\n")
-                self.unfinished = True
-            for left in (self.folder / PARTS).glob(".*"):
-                left.unlink(missing_ok=True)
-            self._done = len(FolderParts(self.folder).done())
-            self.note("running", self._done)
-        return FolderParts(self.folder)
-
-    def advance(self, images: int) -> None:
-        """Note that so many more images are finished, by this process."""
-        self._done += images
-        self.note("running", self._done)
-
-    def note(self, status: Status, done: int, message: str = "") -> None:
-        """Write ``progress.json``."""
-        if not self.is_main:
-            return
-        told = {
-            "version": VERSION, "status": status, "images_done": done, "images": self.images, "message": message,
-            "process": os.getpid(), "host": socket.gethostname(),
-        }  # fmt: skip
-        write_text(self.folder / PROGRESS, json.dumps(told, indent=1) + "\n")
-
-    def stopped(self, error: BaseException) -> None:
-        """Note why the run stopped, as far as the folder can still be written to; a failure before anything was finished leaves
-        nothing."""
-        if not self.unfinished or not self.is_main:
-            return
-        interrupted = isinstance(error, KeyboardInterrupt)
-        try:
-            done = len(FolderParts(self.folder).done())
-            if done or interrupted:
-                self.note("interrupted" if interrupted else "failed", done, "" if interrupted else first_line(error))
-            else:
-                self.clear()
-        except (WronglungError, OSError):
-            return
-
-    def clear(self) -> None:
-        """Remove what an unfinished run left. Raises :class:`WronglungError` where that is not allowed."""
-        if not self.is_main:
-            return
-        try:
-            if (self.folder / PARTS).exists():
-                # The identity goes first: without it nobody goes on with half of the parts.
-                (self.folder / PARTS / IDENTITY).unlink(missing_ok=True)
-                shutil.rmtree(self.folder / PARTS)
-        except OSError as error:
-            raise WronglungError(f"{self.folder / PARTS}: cannot be removed: {error.strerror}") from error
-        remove(self.folder / PROGRESS)
-
-
-@contextmanager
-def claimed(folder: Path, *, resume: bool, overwrite: bool, is_main: bool = True) -> Iterator[RunFolder]:
-    """Take a folder for one run, before any work: made if needed, and locked against other processes until the end.
-
-    ``resume`` goes on with an unfinished run, and leaves a finished one as it is; ``overwrite`` lets either be replaced. A run
-    that stops leaves its parts and ``progress.json`` with the reason.
-
-    Raises :class:`WronglungError` when another process writes to the folder, when it holds a run and neither is given, and
-    when it cannot be written to.
-    """
-    if resume and overwrite:
-        raise WronglungError(f"{folder}: go on with --resume or replace it with --overwrite, not both")
-    with ExitStack() as stack:
-        if is_main:
-            _make(folder)
-            write_whole(folder / ".write-test", lambda path: path.write_bytes(b""), keep=False)
-            stack.enter_context(_locked(folder))
-        complete = (folder / RESULTS).exists()
-        unfinished = not complete and (folder / PARTS / IDENTITY).exists()
-        if not resume and not overwrite:
-            if complete:
-                raise WronglungError(f"{folder}: holds a run already; choose another --out, or --overwrite it")
-            if unfinished:
-                raise WronglungError(
-                    f"{folder}: holds an unfinished run ({describe_progress(folder)}); go on with --resume, or --overwrite it"
-                )
-        claim = RunFolder(folder, complete and resume, unfinished and resume, is_main)
-        try:
-            yield claim
-        except BaseException as error:
-            claim.stopped(error)
-            raise
-
-
-def describe_progress(folder: Path) -> str:
-    """How far an unfinished run is, in words."""
-    told = _read_json(folder / PROGRESS)
-    status, done, images = (told.get(key) for key in ("status", "images_done", "images"))
-    if status not in ("running", "interrupted", "failed") or not isinstance(done, int) or not isinstance(images, int):
-        return "its progress is not known"
-    # What was still running when nobody was left to say otherwise has been killed.
-    return f"{'killed' if status == 'running' else status}, at least {done} of {images} images done"
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WronglungError(f"{folder}: cannot be created: {error.strerror}") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """An advisory lock, which ends with the process, however that ends."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        told = _read_json(folder / PROGRESS)
-        who = f" (process {told['process']} on {told['host']})" if {"process", "host"} <= told.keys() else ""
-        raise WronglungError(
-            f"{folder}: another run is writing to this folder{who}; wait for it, or choose another --out"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        raise WronglungError(f"{folder / LOCK}: cannot be locked: {error}") from error
-    try:
-        yield
-    finally:
-        # While it is held, so that nobody else can have the same file.
-        (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    now = json.loads(json.dumps(now))
-    differs = [key for key in now if before.get(key) != now[key]]
-    if differs:
-        values = ", ".join(f"{key} ({_short(before.get(key))} then, {_short(now[key])} now)" for key in differs[:3])
-        raise WronglungError(
-            f"{folder}: the unfinished run there was started with another {values}; --resume with the same, or --overwrite it"
-        )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    def __len__(self) -> int:
+        return len(self.keys_kept)
 
 
 def merge_counts(parts: Iterable[Part]) -> tuple[dict[str, float], Counter[str]]:

@@ -50,6 +50,19 @@ class Processes:
         received: Item = box[0]
         return received
 
+    def gathered(self, value: Item) -> list[Item]:
+        """Each process's value, by rank, in every process. Raises :class:`WronglungError` when one of them is gone."""
+        if self.count == 1:
+            return [value]
+        from torch import distributed
+
+        box: list[Any] = [None] * self.count
+        try:
+            distributed.all_gather_object(box, value)
+        except RuntimeError as error:
+            raise _gone() from error
+        return box
+
     def wait(self) -> None:
         """Wait until all processes are here. Raises :class:`WronglungError` when one of them is gone."""
         if self.count == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, field
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from .geometry import Geometry
+    from .stored_rows import StoredRows
 
 SCHEMA_VERSION = 1
 
@@ -189,26 +191,47 @@ class Results:
 
         Raises :class:`WronglungError` when the folder cannot be written to; no partial file is left.
         """
-        files = [folder / name for name in (RESULTS, MAPS, PAIRS, INSTANCES, SKIPPED)]
-        remove(*files)
-        try:
-            self._write(folder)
-        except WronglungError:
-            # A run is whole or not there at all.
-            remove(*files)
-            raise
+        _save(self, lambda path: self.instances.to_parquet(path, index=False, compression="zstd"), folder)
 
-    def _write(self, folder: Path) -> None:
-        write_whole(folder / INSTANCES, lambda path: self.instances.to_parquet(path, index=False, compression="zstd"))
-        write_text(folder / SKIPPED, _jsonl(self.skipped))
-        if self.maps is not None:
-            maps, pairs = self.maps, self.pairs
-            # What the maps cover, without which nobody else could place them on the images.
-            geometry = json.dumps({image: astuple(one) for image, one in sorted(self.geometries.items())})
-            write_whole(folder / MAPS, lambda path: _save_maps(maps, {"geometry": geometry}, path))
-            if pairs is not None:
-                write_whole(folder / PAIRS, lambda path: _write_parquet(pairs, path))
-        write_text(folder / RESULTS, self.run.model_dump_json(indent=1) + "\n")
+
+@dataclass(frozen=True)
+class StoredResults:
+    """As :class:`Results`, of a run whose rows are in a file, as they may be too many for memory."""
+
+    run: RunResults
+    rows: StoredRows
+    skipped: tuple[Skipped, ...] = ()
+    maps: Mapping[str, torch.Tensor] | None = None
+    geometries: Mapping[str, Geometry] = field(default_factory=dict)
+    pairs: pa.Table | None = None
+
+    def save(self, folder: Path) -> None:
+        """As :meth:`Results.save`; the file of the rows is moved."""
+        _save(self, lambda path: shutil.move(self.rows.file, path), folder)
+
+
+def _save(results: Results | StoredResults, write_rows: Callable[[Path], object], folder: Path) -> None:
+    files = [folder / name for name in (RESULTS, MAPS, PAIRS, INSTANCES, SKIPPED)]
+    remove(*files)
+    try:
+        _write(results, write_rows, folder)
+    except WronglungError:
+        # A run is whole or not there at all.
+        remove(*files)
+        raise
+
+
+def _write(results: Results | StoredResults, write_rows: Callable[[Path], object], folder: Path) -> None:
+    write_whole(folder / INSTANCES, write_rows)
+    write_text(folder / SKIPPED, _jsonl(results.skipped))
+    maps, pairs = results.maps, results.pairs
+    if maps is not None:
+        # What the maps cover, without which nobody else could place them on the images.
+        geometry = json.dumps({image: astuple(one) for image, one in sorted(results.geometries.items())})
+        write_whole(folder / MAPS, lambda path: _save_maps(maps, {"geometry": geometry}, path))
+        if pairs is not None:
+            write_whole(folder / PAIRS, lambda path: _write_parquet(pairs, path))
+    write_text(folder / RESULTS, results.run.model_dump_json(indent=1) + "\n")
 
 
 def load_run(path: Path) -> RunResults:

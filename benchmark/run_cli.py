@@ -32,8 +32,8 @@ from .errors import WronglungError
 
 if TYPE_CHECKING:
     from .one_run import Job
-    from .parts import RunFolder
     from .results import RunResults
+    from .run_folder import RunFolder
     from .sweep import Entry
 
 Value = TypeVar("Value")
@@ -144,6 +144,10 @@ def run(
                         if single:
                             raise
                         failures[at] = str(error)
+                # What one process cannot load, none evaluates.
+                for told_by_one in ours.gathered({at: failures[at] for at in group if at in failures}):
+                    failures = {**told_by_one, **failures}
+                jobs = {at: job for at, job in jobs.items() if at not in failures}
                 if not jobs:
                     continue
                 outcomes = evaluate_all(list(jobs.values()), data, chosen, settings, ours)
@@ -186,7 +190,7 @@ def _entries(
 
 
 def _claim(folders: Sequence[Path], resume: bool, overwrite: bool, ours: Any, stack: ExitStack) -> list[RunFolder]:
-    from .parts import RunFolder, claimed
+    from .run_folder import RunFolder, claimed
 
     if ours.is_main:
         claims = [stack.enter_context(claimed(one, resume=resume, overwrite=overwrite)) for one in folders]

@@ -17,9 +17,10 @@ from .frames import ScoringFrame, scoring_frame
 from .geometry import Geometry
 from .instances import Box
 from .measures import GridMap, Target, halves, measures
+from .metrics.codes import MOST_MASKS
 from .metrics.catalogue import Metric, find_metric
 from .metrics.distribution import EPSILON, as_distribution, entropy, focus, symmetric_kl
-from .metrics.ranking import places, rank, score_places
+from .metrics.ranking import rank, score
 from .protocol import ModelCard
 
 NOT_APPLICABLE = "not_applicable"
@@ -87,21 +88,16 @@ def score_map(
 
     Raises :class:`WronglungError` for a metric's own function that fails or returns what is no figure.
     """
-    saliency = saliency.detach().float()
+    saliency = saliency.detach().float().cpu()
     frame = scoring_frame(geometry, protocol.frame, protocol.resolution)
-    pixels = frame.sample(saliency, protocol.upsampling)
-    ranking = rank(pixels.flatten())
-    grid_map = GridMap(pixels.cpu().numpy(), ranking, halves(frame), card)
-    further = measures(grid_map, wanted.names)
-    by_boxes = {}
-    for boxes in box_sets:
-        target = _target(frame, boxes, protocol.box_edges == "inclusive", protocol.targets == "masks")
-        hits = places(ranking, target.mask.reshape(-1))
-        values = score_places(ranking, hits, protocol.definitions)
-        for measure in further:
-            values |= measure(target, hits)
-        values |= {metric.name: _figure(metric, grid_map.pixels, target.mask) for metric in wanted.own}
-        by_boxes[boxes] = ScoredBoxes(values, _reason(target.mask, boxes, geometry))
+    pixels = frame.pixels(saliency.numpy(), protocol.upsampling)
+    targets = [
+        (boxes, _target(frame, boxes, protocol.box_edges == "inclusive", protocol.targets == "masks"))
+        for boxes in dict.fromkeys(box_sets)
+    ]
+    by_boxes: dict[tuple[Box, ...], ScoredBoxes] = {}
+    for first in range(0, len(targets), MOST_MASKS):
+        by_boxes |= _scored(pixels, dict(targets[first : first + MOST_MASKS]), frame, card, protocol, wanted)
     released = protocol.definitions == "released"
     if released and card.map_kind == "distribution":
         # As in the authors' code the map is taken as it is, and 1 - sum put in front, be it rounding noise.
@@ -113,6 +109,28 @@ def score_map(
         in_nats = float(entropy(mass * (1 - weight), torch.tensor([weight], dtype=torch.float64)))
     focused = focus(in_nats, saliency.numel() + (no_attention_weight is not None))
     return ScoredMap(by_boxes, in_nats, focused, no_attention_weight, mass if keep_mass else None)
+
+
+def _scored(
+    pixels: npt.NDArray[np.float32],
+    targets: Mapping[tuple[Box, ...], Target],
+    frame: ScoringFrame,
+    card: ModelCard,
+    protocol: Protocol,
+    wanted: Wanted,
+) -> dict[tuple[Box, ...], ScoredBoxes]:
+    """The scores of a map on the scoring grid, ranked once for all targets."""
+    ranking = rank(pixels.reshape(-1), [target.mask.reshape(-1) for target in targets.values()])
+    grid_map = GridMap(pixels, ranking, halves(frame), card)
+    further = measures(grid_map, wanted.names)
+    by_boxes = {}
+    scores = score(ranking, protocol.definitions)
+    for (boxes, target), hits, values in zip(targets.items(), ranking.masks, scores, strict=True):
+        for measure in further:
+            values |= measure(target, hits)
+        values |= {metric.name: _figure(metric, pixels, target.mask) for metric in wanted.own}
+        by_boxes[boxes] = ScoredBoxes(values, _reason(target, boxes, frame.geometry))
+    return by_boxes
 
 
 def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> float:
@@ -143,11 +161,11 @@ def _figure(metric: Metric, pixels: npt.NDArray[np.float32], mask: npt.NDArray[n
     return value
 
 
-def _reason(mask: npt.NDArray[np.bool_], boxes: tuple[Box, ...], geometry: Geometry) -> str | None:
-    positives = int(mask.sum())
+def _reason(target: Target, boxes: tuple[Box, ...], geometry: Geometry) -> str | None:
+    positives = len(target.pixels)
     if positives == 0:
         return NO_POSITIVE if any(geometry.sees(box) for box in boxes) else OUTSIDE_WINDOW
-    return NO_NEGATIVE if positives == mask.size else None
+    return NO_NEGATIVE if positives == target.mask.size else None
 
 
 @lru_cache(maxsize=256)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,7 +56,8 @@ def scorer(workers: int) -> Iterator[Scorer]:
 
         def submit(scoring: Scoring, answers: ImageAnswers) -> Callable[[], Scored]:
             try:
-                future = pool.submit(_score, scoring, answers)
+                with _uninterrupted():
+                    future = pool.submit(_score, scoring, answers)
             except BrokenProcessPool as error:
                 raise _died() from error
 
@@ -69,6 +72,23 @@ def scorer(workers: int) -> Iterator[Scorer]:
         yield submit
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold an interrupt back, in this thread and, from its very start, in a process that is started meanwhile."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # Started otherwise with the first process, it would let interrupts through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _died() -> WronglungError:
@@ -94,8 +114,6 @@ def _score(scoring: Scoring, answers: ImageAnswers) -> Scored:
 
 
 def _start() -> None:
-    import signal
-
     # An interrupt is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()

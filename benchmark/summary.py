@@ -3,84 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from ..tasks.schema import SuiteSpec, TaskSpec
+from .frame import Rows, of_task
 from .metrics.catalogue import ONLY_FOR, find_metric
 from .metrics.correlation import pearson_pairs
 from .results import Correlation, Score
+from .statistics.clusters import Coded
 from .statistics.resampling import cluster_intervals
 
 
-def scores(
-    frame: pd.DataFrame, suite: SuiteSpec, subsets: Mapping[str, frozenset[str] | None], seed: int
-) -> list[Score]:
+def scores(rows: Rows, suite: SuiteSpec, subsets: Mapping[str, frozenset[str] | None], seed: int) -> list[Score]:
     """All cells of a run.
 
-    ``frame`` has one row per (instance, task), sorted by instance id, each task with the same instances.
+    ``rows`` are one per (instance, task), sorted by instance id, each task with the same instances; those of two tasks are
+    looked at at a time.
     """
-    by_task = {task.name: frame[frame["task"] == task.name].reset_index(drop=True) for task in suite.tasks}
-    ids = by_task[suite.tasks[0].name]["instance_id"]
-    members = {name: _members(ids, chosen) for name, chosen in subsets.items()}
-    clusters = by_task[suite.tasks[0].name]["cluster"].to_numpy(dtype=object)
-    return [
-        score
-        for task in suite.tasks
-        for subset, inside in members.items()
-        for score in _block(task, subset, inside, by_task, clusters, suite, seed)
-    ]
+    first = of_task(rows, suite.tasks[0].name, ("instance_id", "cluster"))
+    members = {name: _members(first["instance_id"], chosen) for name, chosen in subsets.items()}
+    clusters = Coded.of(first["cluster"].to_numpy(dtype=object))
+    return [score for task in suite.tasks for score in _of_task(task, rows, members, clusters, suite, seed)]
+
+
+def _of_task(
+    task: TaskSpec,
+    rows: Rows,
+    members: Mapping[str, npt.NDArray[np.bool_]],
+    clusters: Coded,
+    suite: SuiteSpec,
+    seed: int,
+) -> Iterator[Score]:
+    metrics = [metric for metric in suite.metrics if _belongs(metric, task, suite)]
+    own = of_task(rows, task.name, (*metrics, "changed"))
+    values, changed = own[metrics].to_numpy(dtype=np.float64), own["changed"].to_numpy(dtype=np.bool_)
+    deltas = None
+    if task.perturbation is not None:
+        deltas = values - of_task(rows, suite.base_of(task).name, metrics).to_numpy(dtype=np.float64)
+        deltas[:, [metric in ONLY_FOR for metric in metrics]] = np.nan
+    for subset, inside in members.items():
+        yield from _block(task, subset, metrics, values, deltas, changed & inside, inside, clusters, seed)
 
 
 def _block(
     task: TaskSpec,
     subset: str,
+    metrics: Sequence[str],
+    values: npt.NDArray[np.float64],
+    deltas: npt.NDArray[np.float64] | None,
+    changed: npt.NDArray[np.bool_],
     inside: npt.NDArray[np.bool_],
-    by_task: Mapping[str, pd.DataFrame],
-    clusters: npt.NDArray[np.object_],
-    suite: SuiteSpec,
+    clusters: Coded,
     seed: int,
 ) -> Iterator[Score]:
-    """The cells of one task and subset. Equal seeds make equal resamples, so cells of different blocks are paired too."""
-    metrics = [metric for metric in suite.metrics if _belongs(metric, task, suite)]
-    values = by_task[task.name][metrics].to_numpy(dtype=np.float64, copy=True)
-    deltas = values - by_task[suite.base_of(task).name][metrics].to_numpy(dtype=np.float64)
-    if task.perturbation is None:
-        deltas[:] = np.nan
-    deltas[:, [metric in ONLY_FOR for metric in metrics]] = np.nan
-    values[~inside], deltas[~inside] = np.nan, np.nan
-    changed = by_task[task.name]["changed"].to_numpy(dtype=np.bool_) & inside
-    (low, high), (delta_low, delta_high) = (cluster_intervals(one, clusters, seed) for one in (values, deltas))
+    """The cells of one task and subset; ``values`` and ``deltas`` are [instances, metrics] of all instances.
+
+    Equal seeds make equal resamples, so cells of different blocks are paired too.
+    """
+    columns = [_Column.all_of(one, inside, changed, clusters, seed) for one in (values, deltas) if one is not None]
+    of_values, of_deltas = columns[0], columns[1] if deltas is not None else [_Column()] * len(metrics)
+    patients, undefined = len(np.unique(clusters.index[inside])), np.isnan(values[inside]).sum(0)
     for at, metric in enumerate(metrics):
+        value, delta = of_values[at], of_deltas[at]
         yield Score(
             task=task.name,
             sentences=task.sentences.name,
             perturbation=None if task.perturbation is None else task.name,
             subset=subset,
             metric=metric,
-            value=_mean(values[:, at]),
-            ci_low=_number(low[at]),
-            ci_high=_number(high[at]),
-            delta=_mean(deltas[:, at]),
-            delta_ci_low=_number(delta_low[at]),
-            delta_ci_high=_number(delta_high[at]),
-            delta_changed=_mean(deltas[changed, at]),
+            value=value.mean,
+            ci_low=value.low,
+            ci_high=value.high,
+            delta=delta.mean,
+            delta_ci_low=delta.low,
+            delta_ci_high=delta.high,
+            delta_changed=delta.of_changed,
             n_instances=int(inside.sum()),
             n_changed=int(changed.sum()),
-            n_patients=len(set(clusters[inside])),
-            n_undefined=int(np.isnan(values[inside, at]).sum()),
+            n_patients=patients,
+            n_undefined=int(undefined[at]),
             higher_is_better=find_metric(metric).higher_is_better,
         )
 
 
-def correlations(frame: pd.DataFrame, suite: SuiteSpec) -> list[Correlation]:
+@dataclass(frozen=True)
+class _Column:
+    """A metric's mean over a subset, the interval of that, and the mean over what the perturbation changed of it."""
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    of_changed: float | None = None
+
+    @classmethod
+    def all_of(
+        cls,
+        values: npt.NDArray[np.float64],
+        inside: npt.NDArray[np.bool_],
+        changed: npt.NDArray[np.bool_],
+        clusters: Coded,
+        seed: int,
+    ) -> list[_Column]:
+        """Of each column."""
+        chosen = np.where(inside[:, None], values, np.nan)
+        lows, highs = cluster_intervals(chosen, clusters, seed)
+        return [
+            cls(_mean(chosen[:, at]), _number(low), _number(high), _mean(chosen[changed, at]))
+            for at, (low, high) in enumerate(zip(lows, highs, strict=True))
+        ]
+
+
+def correlations(rows: Rows, suite: SuiteSpec) -> list[Correlation]:
     """Pairwise Pearson correlations over the instances of the suite's first task (the paper's Table 12)."""
     if not suite.correlations:
         return []
-    rows = frame[frame["task"] == suite.tasks[0].name]
-    quantities = rows[list(suite.correlations)].astype(np.float64)
+    quantities = of_task(rows, suite.tasks[0].name, suite.correlations).astype(np.float64)
     return [Correlation(a=a, b=b, r=r, n_instances=n) for a, b, r, n in pearson_pairs(quantities, suite.correlations)]
 
 

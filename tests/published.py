@@ -66,6 +66,11 @@ class GoldenPixels:
         height, width = self._pixels.shape[-2:]
         return self._pixels[int(np.asarray(image)[0, 0])], Geometry.squash(*image.size, width, height)
 
+    levels = __call__
+
+    def finished(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
 
 def dual_model(
     network: DualNetwork, method: str, tau: float = 0.07, similarity: LocalSimilarity = "attention"

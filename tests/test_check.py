@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -24,7 +25,7 @@ from wronglung.benchmark.conformance import material, moving_patch
 from wronglung.benchmark.conformance.subject import Subject, Verdict
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.geometry import Geometry
-from wronglung.benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
+from wronglung.benchmark.protocol import Alignment, Features, LoadedImage, ModelCard, Preprocessed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -115,7 +116,7 @@ class Paired:
 
 def test_what_is_right_passes_every_check() -> None:
     outcomes = {one.name: one.outcome for one in check_adapter(Dual(), rebuild=Dual)}
-    assert outcomes.pop("polarity") == "not shown"
+    assert outcomes.pop("polarity") == outcomes.pop("preprocessing apart") == "not shown"
     assert set(outcomes.values()) == {"passed"}
 
 
@@ -407,6 +408,58 @@ def test_what_raises_has_failed_with_its_message() -> None:
 
     batch = next(one for one in check_adapter(Refusing()) if one.name == "batch invariance")
     assert (batch.outcome, batch.detail) == ("failed", "not one alone")
+
+
+class Prepared(Dual):
+    """Prepares images apart: their grey levels."""
+
+    def preprocess(self, image: LoadedImage) -> Preprocessed:
+        return Preprocessed(torch.from_numpy(self.levels(image.pixels).copy()), self.geometry(image))
+
+    def encode_preprocessed(self, images: Sequence[Preprocessed]) -> list[Features]:
+        encoded = []
+        for image in images:
+            patches = torch.stack([image.pixels, image.pixels**2, image.pixels * 0 + 0.5], dim=-1) @ self.weight
+            encoded.append(Features({"patches": patches, "global": patches.mean((0, 1))}, image.geometry))
+        return encoded
+
+
+class TestPreprocessingApart:
+    name = "preprocessing apart"
+
+    def test_the_same_features_from_threads_pass(self) -> None:
+        assert tried(self.name, Prepared()).outcome == "passed"
+
+    def test_other_pixels_are_found(self) -> None:
+        class Squared(Prepared):
+            def preprocess(self, image: LoadedImage) -> Preprocessed:
+                one = super().preprocess(image)
+                return Preprocessed(one.pixels**2, one.geometry)
+
+        assert "by encode_images" in tried(self.name, Squared()).detail
+        assert tried(self.name, Squared()).outcome == "failed"
+
+    def test_a_buffer_that_threads_share_is_found(self) -> None:
+        class Sharing(Prepared):
+            def __init__(self) -> None:
+                super().__init__()
+                self.turns: dict[int, int] = {}
+
+            def preprocess(self, image: LoadedImage) -> Preprocessed:
+                one = super().preprocess(image)
+                # As a race would have it: the work of one thread shows in that of the others.
+                self.turns[threading.get_ident()] = 1
+                return Preprocessed(one.pixels + len(self.turns) - 1, one.geometry)
+
+        verdict = tried(self.name, Sharing())
+        assert (verdict.outcome, verdict.detail) == ("failed", "4 threads at once give other pixels than one")
+
+    def test_anything_else_than_prepared_pixels_is_found(self) -> None:
+        class Bare(Prepared):
+            def preprocess(self, image: LoadedImage) -> Any:
+                return super().preprocess(image).pixels
+
+        assert "a wronglung.Preprocessed with a tensor is needed" in tried(self.name, Bare()).detail
 
 
 class TestHalfPrecision:

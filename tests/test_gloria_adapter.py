@@ -10,11 +10,14 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
+from wronglung.adapters.encoding import stacked
 from wronglung.adapters.files.state_dicts import file_digest
-from wronglung.adapters.gloria.adapter import Gloria, load
+from wronglung.adapters.gloria.adapter import Gloria, load, padded
 from wronglung.adapters.gloria.attention import LocalSimilarity, Tokens
 from wronglung.benchmark.check import check_adapter
 from wronglung.benchmark.errors import WronglungError
@@ -436,6 +439,39 @@ class TestRefusals:
     def test_a_temperature_that_is_none(self, tiny: Make, temperature: float) -> None:
         with pytest.raises(WronglungError, match="must be positive and finite"):
             tiny(temp1=temperature)
+
+
+class TestAsOnAGpu:
+    """What is done otherwise on a GPU, done on the CPU."""
+
+    @pytest.fixture
+    def model(self, tiny: Make) -> Gloria:
+        model = tiny(no_attention=True)
+        model._on_cpu = False
+        return model
+
+    def test_sentences_are_padded_and_images_encoded_together(self, tiny: Make, model: Gloria) -> None:
+        usual = tiny(no_attention=True)
+        for one, other in zip(model.encode_sentences(SENTENCES), usual.encode_sentences(SENTENCES), strict=True):
+            assert torch.equal(one.tensors["counts"], other.tensors["counts"])
+            torch.testing.assert_close(one.tensors["words"], other.tensors["words"], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(one.tensors["global"], other.tensors["global"], rtol=1e-5, atol=1e-6)
+        padded_maps, maps = (each.align(IMAGES, SENTENCES[:3]).saliency for each in (model, usual))
+        torch.testing.assert_close(padded_maps, maps, rtol=1e-5, atol=1e-7)
+
+    def test_rows_that_occur_twice_are_stacked_twice(self) -> None:
+        rows = [torch.full((2, 3), float(at)) for at in range(3)]
+        given = [rows[2], rows[0], rows[2], rows[1]]
+        assert torch.equal(stacked(given, torch.device("cpu")), torch.stack(given))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.integers(0, 3))
+def test_words_are_padded_with_zeros(places: list[int], more: int) -> None:
+    words = [torch.randn(length, 5) for length in (1, 3, 2, 6, 4)]
+    rows = [words[at] for at in places]
+    expected = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    expected = torch.nn.functional.pad(expected, (0, 0, 0, more))
+    assert torch.equal(padded(rows, expected.shape[1], torch.device("cpu")), expected)
 
 
 @pytest.mark.cuda

@@ -16,6 +16,7 @@ from PIL import Image
 from torch.nn import functional
 
 from wronglung.adapters.gloria import preprocessing as gloria
+from wronglung.adapters.preprocessing.canvas import Canvas, values
 from wronglung.adapters.preprocessing.pixels import (
     CLIP_MEAN,
     CLIP_STD,
@@ -41,6 +42,7 @@ from wronglung.adapters.preprocessing.pixels import (
     medclip,
     pad256,
 )
+from wronglung.adapters.preprocessing.steps import _levels
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.geometry import Geometry
 
@@ -292,6 +294,28 @@ def test_a_spot_lands_where_the_geometry_says(
     rows, columns = torch.arange(light.shape[0]) + 0.5, torch.arange(light.shape[1]) + 0.5
     assert float(light.sum(0) @ columns.double()) / total == pytest.approx(x, abs=0.3)
     assert float(light.sum(1) @ rows.double()) / total == pytest.approx(y, abs=0.3)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_levels_that_are_finished_later_are_what_the_steps_make(pipeline: Pipeline, mode: str) -> None:
+    image = noise(90, 120, mode)
+    canvas = Canvas(_levels(image, pipeline.colour))
+    for step in pipeline.steps:
+        canvas = step(canvas)
+    levels, geometry = pipeline.levels(image)
+    finished = pipeline.finished(torch.stack([levels, levels]))
+    assert torch.equal(finished, values(canvas.pixels).expand(2, 3, -1, -1))
+    assert torch.equal(pipeline(image)[0], finished[0])
+    assert pipeline(image)[1] == geometry
+
+
+def test_only_what_is_made_of_levels_waits_as_such() -> None:
+    image = noise(300, 260)
+    assert clip(64).levels(image)[0].shape == (3, 64, 64)
+    assert pad256().levels(image)[0].shape == (1, 224, 224)
+    assert {one.levels(image)[0].dtype for one in (clip(64), pad256(), Pipeline(()))} == {torch.uint8}
+    assert chexzero().levels(image)[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torch.nn.utils.rnn import pad_sequence
 
 from ...benchmark.errors import WronglungError
-from ...benchmark.protocol import Alignment, Features, LoadedImage, ModelCard
-from ..encoding import at_least_float32, full_precision, geometry_of, sources
+from ...benchmark.protocol import Alignment, Features, LoadedImage, ModelCard, Preprocessed
+from ..encoding import at_least_float32, full_precision, geometry_of, sources, stacked, to_device, together
 from ..files.state_dicts import file_digest
 from ..networks.resnet import fold_batch_norms
 from ..preprocessing.greyscale import Intensity
@@ -35,7 +34,7 @@ from .attention import (
 from .checkpoint import build_network, read_weights
 from .design import Design, Pieces, read_design
 from .network import GloriaNetwork, sentence_vectors, word_weights
-from .preprocessing import geometry, model_input, normalise
+from .preprocessing import normalise, preprocessed
 from .text import MAX_PIECES, Caption, Captions, Counts, find_bert
 
 Method = Literal["attention", "gradcam"]
@@ -194,6 +193,7 @@ class Gloria:
         self._captions = captions
         self._design = design or Design()
         self._device = device or torch.device("cpu")
+        self._on_cpu = self._device.type == "cpu"
         network = network.eval().to(torch.promote_types(dtype, torch.float32))
         vector = network.no_attn_vec
         self._no_region = None if vector is None else vector.detach().clone().to(self._device)
@@ -204,23 +204,22 @@ class Gloria:
     def align(self, images: Sequence[LoadedImage], sentences: Sequence[str]) -> Alignment:
         return self.align_features(self.encode_images(images), self.encode_sentences(sentences))
 
-    @torch.no_grad()
+    def preprocess(self, image: LoadedImage) -> Preprocessed:
+        """Grey levels. Raises :class:`WronglungError` naming an image that has no 8-bit reading or is too thin."""
+        return preprocessed(image, self._design.intensity, self._design.frame)
+
     def encode_images(self, images: Sequence[LoadedImage]) -> list[Features]:
         """Raises :class:`WronglungError` naming an image that has no 8-bit reading or is too thin."""
+        return self.encode_preprocessed([self.preprocess(image) for image in images])
+
+    @torch.no_grad()
+    def encode_preprocessed(self, images: Sequence[Preprocessed]) -> list[Features]:
         # One by one, a CPU is as fast as in batches, needs less memory, and gives the same bits whatever the batch.
-        size = 1 if self._device.type == "cpu" else max(1, len(images))
+        size = 1 if self._on_cpu else max(1, len(images))
         return [one for at in range(0, len(images), size) for one in self._encode_batch(images[at : at + size])]
 
-    def _encode_batch(self, images: Sequence[LoadedImage]) -> list[Features]:
-        geometries, levels = [], []
-        frame = self._design.frame
-        for image in images:
-            try:
-                geometries.append(geometry(*image.pixels.size, frame))
-                levels.append(torch.tensor(model_input(image.pixels, self._design.intensity, frame)))
-            except ValueError as error:
-                raise WronglungError(f"image {image.id}: {error}") from error
-        pixels = normalise(torch.stack(levels).to(self._device))
+    def _encode_batch(self, images: Sequence[Preprocessed]) -> list[Features]:
+        pixels = normalise(stacked([image.pixels for image in images], self._device))
         encoder = self._network.img_encoder
         with full_precision(self._device):
             third, fourth = encoder.stages(pixels[:, None])
@@ -229,13 +228,16 @@ class Gloria:
         if self._method == "gradcam":
             kept["last_stage"] = fourth
         return [
-            Features({key: of[at].clone(memory_format=torch.contiguous_format) for key, of in kept.items()}, where)
-            for at, where in enumerate(geometries)
+            Features(
+                {key: of[at].clone(memory_format=torch.contiguous_format) for key, of in kept.items()}, image.geometry
+            )
+            for at, image in enumerate(images)
         ]
 
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> list[Features]:
-        """Sentences of equal length, in pieces, are encoded together: give sentences of similar length in one call.
+        """Sentences of equal length, in pieces, are encoded together on a CPU, all on a GPU: give sentences of similar length
+        in one call.
 
         Raises :class:`WronglungError` for a sentence that the chosen local similarity is not defined for.
         """
@@ -247,19 +249,25 @@ class Gloria:
                     "local_similarity='official-eval' counts characters and is not defined above "
                     f"{MAX_PIECES - 1} of them; choose another for {sentence!r}"
                 )
-            lengths.setdefault(len(caption.ids), []).append(index)
+            lengths.setdefault(len(caption.ids) if self._on_cpu else MAX_PIECES, []).append(index)
         features: dict[int, Features] = {}
         # Without padding nothing is computed in vain, and the other sentences in the call change nothing; on one thread
-        # not even the last bit.
+        # not even the last bit. A GPU is idle most of the time with a few sentences of each length, and pads.
         for indices in lengths.values():
             features.update(zip(indices, self._encode_captions([captions[one] for one in indices]), strict=True))
         return [features[index] for index in range(len(captions))]
 
     def _encode_captions(self, captions: Sequence[Caption]) -> list[Features]:
-        """Encode captions of equal length in pieces."""
-        ids = torch.tensor([caption.ids for caption in captions], device=self._device)
-        vectors = self._network.text_encoder(ids)
-        words = word_weights(captions, average=self._design.pieces == "mean").to(vectors) @ vectors
+        """Encode captions in one batch, padded if they differ in length."""
+        longest, shortest = (of(len(caption.ids) for caption in captions) for of in (max, min))
+        ids = torch.tensor([[*caption.ids, *[0] * (longest - len(caption.ids))] for caption in captions])
+        mask = None
+        if shortest < longest:
+            mask = to_device(slot_mask([(0, len(caption.ids)) for caption in captions], longest).long(), self._device)
+        weights = to_device(word_weights(captions, average=self._design.pieces == "mean"), self._device)
+        with full_precision(self._device):
+            vectors = self._network.text_encoder(to_device(ids, self._device), mask)
+            words = weights.to(vectors.dtype) @ vectors
         return [
             Features(
                 {
@@ -279,23 +287,26 @@ class Gloria:
         to 1. A sentence of which cleaning leaves nothing gets a uniform map, and a finite local similarity: that of
         [SEP], or where a measure leaves that out, too, the least value that one word can have.
         """
+        with full_precision(self._device):
+            return self._aligned(images, sentences)
+
+    def _aligned(self, images: Sequence[Features], sentences: Sequence[Features]) -> Alignment:
         counts = [Counts(*item.tensors["counts"].tolist()) for item in sentences]
         in_map = [saliency_slots(self._design.tokens, count) for count in counts]
         in_similarity = [LOCAL_SIMILARITIES[self._design.local_similarity].slots(count) for count in counts]
-        words = pad_sequence([item.tensors["words"].to(self._device) for item in sentences], batch_first=True)
-        width = max(words.shape[1], *(stop for _, stop in in_map + in_similarity))
-        words = functional.pad(words, (0, 0, 0, width - words.shape[1]))
-        grid = torch.stack([item.tensors["regions"].to(self._device) for item in images])
+        width = max(*(len(item.tensors["words"]) for item in sentences), *(stop for _, stop in in_map + in_similarity))
+        words = padded([item.tensors["words"] for item in sentences], width, self._device)
+        grid = stacked([item.tensors["regions"] for item in images], self._device)
         regions = grid.flatten(1, 2)
         if self._no_region is not None:
             regions = torch.cat([self._no_region.expand(len(images), 1, -1), regions], dim=1)
 
         logits = words @ regions.transpose(1, 2)
-        counted = slot_mask(in_map, width).to(self._device)
+        counted = to_device(slot_mask(in_map, width), self._device)
         attention = word_region_attention(logits, counted, self._design.temp1)
         saliency = mean_over_words(attention, counted)
         if in_similarity != in_map:
-            counted = slot_mask(in_similarity, width).to(self._device)
+            counted = to_device(slot_mask(in_similarity, width), self._device)
             attention = word_region_attention(logits, counted, self._design.temp1)
         local = local_similarity(word_similarity(words, regions, attention), counted, self._design.local_similarity)
 
@@ -316,12 +327,13 @@ class Gloria:
     @torch.no_grad()
     def global_similarity_matrix(self, images: Sequence[Features], sentences: Sequence[Features]) -> torch.Tensor:
         """Cosines of the global embeddings, [images, sentences]."""
-        return global_similarity_matrix(self._globals(images), self._globals(sentences))
+        with full_precision(self._device):
+            return global_similarity_matrix(self._globals(images), self._globals(sentences))
 
     def _gradcam(self, images: Sequence[Features], sentences: torch.Tensor) -> torch.Tensor:
-        stages = torch.stack([item.tensors["last_stage"].to(self._device) for item in images])
+        stages = stacked([item.tensors["last_stage"] for item in images], self._device)
         # One by one, so that the last bit does not depend on the batch.
-        with torch.enable_grad(), full_precision(self._device):
+        with torch.enable_grad():
             maps = [
                 gradcam(stage[None].requires_grad_(), self._network.img_encoder.pooled, sentence[None])
                 for stage, sentence in zip(stages, sentences, strict=True)
@@ -329,4 +341,19 @@ class Gloria:
         return torch.cat(maps)
 
     def _globals(self, items: Sequence[Features]) -> torch.Tensor:
-        return torch.stack([item.tensors["global"].to(self._device) for item in items])
+        return stacked([item.tensors["global"] for item in items], self._device)
+
+
+def padded(rows: Sequence[torch.Tensor], width: int, device: torch.device) -> torch.Tensor:
+    """Vectors of words [words, D] as one tensor [rows, ``width``, D] on ``device``, with zeros behind them.
+
+    On a GPU a copy for each row would take longer than what is then computed.
+    """
+    distinct = {id(row): row for row in rows}
+    starts = dict(zip(distinct, accumulate((len(row) for row in distinct.values()), initial=0), strict=False))
+    zeros = rows[0].new_zeros(1, rows[0].shape[1])
+    vectors = to_device(torch.cat(together([*distinct.values(), zeros], device)), device)
+    at = torch.arange(width).expand(len(rows), width) + torch.tensor([starts[id(row)] for row in rows])[:, None]
+    lengths = torch.tensor([len(row) for row in rows])[:, None]
+    at = torch.where(torch.arange(width) < lengths, at, len(vectors) - 1)
+    return vectors[to_device(at, device)]

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...benchmark.errors import WronglungError
 from ...benchmark.geometry import Geometry
+from ...benchmark.protocol import LoadedImage, Preprocessed
 from ..preprocessing.greyscale import GreyImage, Intensity, grey
 from .area_resize import resize_area
 
@@ -92,6 +94,18 @@ def resized_size(width: int, height: int, longer_side: int = RELEASED.longer_sid
 
 def _padding(width: int, height: int, longer_side: int) -> tuple[int, int]:
     return (longer_side - width) // 2, (longer_side - height) // 2
+
+
+def preprocessed(image: LoadedImage, intensity: Intensity = "as-is", frame: Frame = RELEASED) -> Preprocessed:
+    """The grey levels of :func:`model_input`, and how the image lies in the network's frame.
+
+    Raises :class:`WronglungError` naming an image that has no 8-bit reading or is too thin.
+    """
+    try:
+        levels = torch.tensor(model_input(image.pixels, intensity, frame))
+        return Preprocessed(levels, geometry(*image.pixels.size, frame))
+    except ValueError as error:
+        raise WronglungError(f"image {image.id}: {error}") from error
 
 
 def normalise(levels: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from ...benchmark.errors import WronglungError, explain
+from ...benchmark.protocol import LoadedImage, Preprocessed
 from .canvas import Backend, Canvas, Interpolation
 from .steps import (
     BlurredSquash,
@@ -65,6 +66,7 @@ __all__ = [
     "from_processor",
     "medclip",
     "pad256",
+    "preprocessed",
 ]
 
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
@@ -73,6 +75,18 @@ IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 HALF_MEAN: Triple = (0.5, 0.5, 0.5)
 HALF_STD: Triple = (0.5, 0.5, 0.5)
+
+
+def preprocessed(pipeline: Pipeline, image: LoadedImage) -> Preprocessed:
+    """An image as far as threads of the host prepare it: :meth:`.steps.Pipeline.levels`.
+
+    Raises :class:`WronglungError` naming an image that the pipeline cannot take.
+    """
+    try:
+        pixels, geometry = pipeline.levels(image.pixels)
+    except ValueError as error:
+        raise WronglungError(f"image {image.id}: {error}") from error
+    return Preprocessed(pixels, geometry)
 
 
 def clip(

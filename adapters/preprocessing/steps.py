@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import takewhile
 from typing import Literal, Protocol
 
 import numpy as np
@@ -49,10 +51,25 @@ class Pipeline:
 
         Raises ``ValueError`` for an image that has no 8-bit reading (:func:`.greyscale.grey`) or is too thin.
         """
+        pixels, geometry = self.levels(image)
+        return self.finished(pixels[None])[0], geometry
+
+    def levels(self, image: Image.Image) -> tuple[torch.Tensor, Geometry]:
+        """What :meth:`finished` makes the model's input of, a quarter or a twelfth of its size, and how the image lies in it.
+
+        uint8 [1 or 3, height, width], or the input itself where it is not made of 8-bit levels one by one. One pipeline always
+        gives the same number of channels. Raises as the call does.
+        """
         canvas = Canvas(_levels(image, self.colour))
-        for step in self.steps:
+        for step in self._shaping:
             canvas = step(canvas)
-        pixels = values(canvas.pixels).expand(3, -1, -1).contiguous()
+        pixels = canvas.pixels
+        if pixels.is_floating_point():
+            for step in self._pointwise:
+                canvas = step(canvas)
+            pixels = canvas.pixels.expand(3, -1, -1).contiguous()
+        elif self.colour == "RGB":
+            pixels = pixels.expand(3, -1, -1).contiguous()
         geometry = Geometry(
             *image.size,
             canvas.width,
@@ -63,6 +80,35 @@ class Pipeline:
             offset_y=canvas.offset_y,
         )
         return pixels, geometry
+
+    def finished(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The model's input, float32 [batch, 3, height, width], of a batch of :meth:`levels`, on their device.
+
+        The same bits on every device: values are looked up, not computed.
+        """
+        if pixels.is_floating_point():
+            return pixels
+        table = self._values.to(pixels.device, non_blocking=True)
+        at = pixels.expand(-1, 3, -1, -1).to(torch.int32)
+        return torch.stack([table[channel][at[:, channel]] for channel in range(3)], dim=1)
+
+    @cached_property
+    def _values(self) -> torch.Tensor:
+        """What each level becomes, by channel: float32 [3, 256]."""
+        canvas = Canvas(torch.arange(256, dtype=torch.uint8)[None, None])
+        for step in self._pointwise:
+            canvas = step(canvas)
+        return values(canvas.pixels)[:, 0].expand(3, -1).contiguous()
+
+    @property
+    def _shaping(self) -> tuple[Step, ...]:
+        return self.steps[: len(self.steps) - len(self._pointwise)]
+
+    @property
+    def _pointwise(self) -> tuple[Step, ...]:
+        """The last steps, that look at one value at a time."""
+        after = takewhile(lambda step: isinstance(step, (Rescale, Normalise)), reversed(self.steps))
+        return tuple(after)[::-1]
 
     def __str__(self) -> str:
         return "; ".join([self.colour, *map(str, self.steps)])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..protocol import Alignment, AlignmentModel, Features, LoadedImage
+from ..protocol import Alignment, AlignmentModel, Features, LoadedImage, Preprocessed, Preprocessing
 from .subject import Subject, Verdict, compare, concatenate, failed, not_shown, pick, relative_difference, verdict
+
+THREADS, ROUNDS = 4, 6
+"""How many threads prepare images at once, and how often each image comes up."""
 
 
 def deterministic(subject: Subject) -> Verdict:
@@ -69,6 +73,30 @@ def paths(subject: Subject) -> Verdict:
         paired = subject.model.align(subject.images, subject.sentences)
     dual = subject.ask(subject.images, subject.sentences)
     return compare(paired, dual, subject.tolerance, "by align and by features")
+
+
+def preprocessing(subject: Subject) -> Verdict:
+    """``preprocess`` in threads followed by ``encode_preprocessed``, and ``encode_images``."""
+    model = subject.model
+    if not (subject.is_dual and isinstance(model, Preprocessing)):
+        return not_shown("the model does not prepare images apart")
+    images = list(subject.images)
+    alone = [model.preprocess(image) for image in images]
+    for one in alone:
+        if not isinstance(one, Preprocessed) or not isinstance(one.pixels, torch.Tensor):
+            return failed(f"preprocess returned {type(one).__name__}; a wronglung.Preprocessed with a tensor is needed")
+        if one.pixels.device.type != "cpu":
+            return failed(f"preprocessed pixels are on {one.pixels.device}; they wait in the host's memory")
+    with ThreadPoolExecutor(THREADS) as pool:
+        together = list(pool.map(model.preprocess, images * ROUNDS))
+    for one, other in zip(alone * ROUNDS, together, strict=True):
+        if one.geometry != other.geometry or not torch.equal(one.pixels, other.pixels):
+            return failed(f"{THREADS} threads at once give other pixels than one")
+    with torch.no_grad():
+        sentences = model.encode_sentences(subject.sentences)
+        apart = pick(model.align_features(model.encode_preprocessed(alone), sentences), range(len(images)))
+        whole = pick(model.align_features(model.encode_images(images), sentences), range(len(images)))
+    return compare(apart, whole, subject.tolerance, f"prepared in {THREADS} threads and encoded, and by encode_images")
 
 
 def similarity_matrix(subject: Subject) -> Verdict:

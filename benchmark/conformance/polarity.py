@@ -28,8 +28,9 @@ def polarity(subject: Subject) -> Verdict:
     values = []
     for at, instance in enumerate(instances):
         frame = scoring_frame(answer.geometry[at], "model")
-        ranking = rank(frame.sample(answer.saliency[at], "bilinear").flatten())
-        values.append(score(ranking, frame.mask(instance.boxes).reshape(-1))["auroc"])
+        pixels = frame.sample(answer.saliency[at], "bilinear").flatten()
+        (scores,) = score(rank(pixels, [frame.mask(instance.boxes).reshape(-1)]))
+        values.append(scores["auroc"])
     defined = np.array([value for value in values if not math.isnan(value)])
     if not defined.size:
         return not_shown("no box lies inside what the model sees")

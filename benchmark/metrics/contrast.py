@@ -13,7 +13,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Pixels: TypeAlias = npt.NDArray[np.bool_]
 
 _EXACT = 1e-4
-"""The least part of the map's mean square at which a variance is trusted that was computed as a difference of sums."""
+"""The least part of a mean square at which a variance is trusted that was computed as its difference from another."""
 
 
 def contrast_to_noise(inside: Floats, outside: Floats) -> float:
@@ -32,8 +32,9 @@ def contrast_to_noise(inside: Floats, outside: Floats) -> float:
 class Contrast:
     """A map's pixels, ready for the contrast with many masks.
 
-    ``values`` [height, width] are the pixels, 0 where the model saw nothing; ``seen`` says where it did, or is None if it did
-    everywhere; ``count`` is the number of pixels seen, ``total`` the sum of their values and ``squares`` that of the squares.
+    ``values`` [n] are the pixels minus the middle between the least and the largest, 0 where the model saw nothing; ``seen``
+    says where it did, or is None if it did everywhere; ``count`` is the number of pixels seen, ``total`` the sum of their values
+    and ``squares`` that of the squares.
     """
 
     values: Floats
@@ -43,26 +44,34 @@ class Contrast:
     squares: float
 
     @classmethod
-    def of(cls, values: Floats) -> Contrast:
-        """Of pixel values [height, width], -inf where the model saw nothing."""
-        seen = np.isfinite(values)
-        if seen.all():
+    def of(cls, values: Floats, low: float, high: float) -> Contrast:
+        """Of pixel values [n] between ``low`` and ``high``, or -inf where the model saw nothing (then also the limits, if everywhere)."""
+        middle = low / 2 + high / 2
+        lowest = float(values.min())
+        if lowest > -math.inf:
+            values = values - middle
             return cls(values, None, values.size, float(values.sum()), _squares(values))
-        values = np.where(seen, values, 0.0)
+        seen = values > -math.inf
+        values = np.where(seen, values - (middle if math.isfinite(middle) else 0.0), 0.0)
         return cls(values, seen, int(np.count_nonzero(seen)), float(values.sum()), _squares(values))
 
-    def against(self, mask: Pixels) -> float:
-        """:func:`contrast_to_noise` of the pixels inside and outside a mask [height, width], unseen ones left out."""
-        inside = self.values[mask if self.seen is None else mask & self.seen]
-        n, m = inside.size, self.count - inside.size
+    def against(self, pixels: npt.NDArray[np.integer]) -> float:
+        """:func:`contrast_to_noise` of the given pixels (flat indices [positives]) and all others, unseen ones left out."""
+        if self.seen is not None:
+            pixels = pixels[self.seen.take(pixels)]
+        n, m = pixels.size, self.count - pixels.size
         if not n or not m:
             return math.nan
+        if not self.squares:
+            return 0.0
+        inside = self.values.take(pixels)
         total, squares = float(inside.sum()), _squares(inside)
         mean_inside, mean_outside = total / n, (self.total - total) / m
         variance_inside = squares / n - mean_inside**2
         variance_outside = (self.squares - squares) / m - mean_outside**2
-        if min(variance_inside, variance_outside) <= _EXACT * self.squares / self.count:
-            outside = ~mask if self.seen is None else ~mask & self.seen
+        if variance_inside + variance_outside <= _EXACT * max(squares / n, self.squares / m):
+            outside = np.ones(self.values.size, np.bool_) if self.seen is None else self.seen.copy()
+            outside[pixels] = False
             return contrast_to_noise(inside, self.values[outside])
         return _ratio(mean_inside - mean_outside, variance_inside + variance_outside)
 

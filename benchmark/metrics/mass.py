@@ -36,14 +36,16 @@ class PixelMass:
         elif rule == "clip":
             weights = values.clip(min=0)
         else:
-            weights = np.where(values == -math.inf, 0.0, values) if values.min() < 0 else values
-            if weights.min() < 0:
-                return cls(weights, math.nan)
+            weights = values
+            if values.min() < 0:
+                weights = np.where(values == -math.inf, 0.0, values)
+                if weights.min() < 0:
+                    return cls(weights, math.nan)
         return cls(weights, float(weights.sum()) or math.nan)
 
-    def inside(self, mask: npt.NDArray[np.bool_]) -> float:
-        """The share of the mass that lies in a mask [height, width], in [0, 1]."""
-        return min(float(self.weights[mask].sum()) / self.total, 1.0)  # NaN, being first, stays
+    def inside(self, pixels: npt.NDArray[np.integer]) -> float:
+        """The share of the mass that lies on pixels, given as flat indices [positives]; in [0, 1]."""
+        return min(float(self.weights.take(pixels).sum()) / self.total, 1.0)  # NaN, being first, stays
 
     def balance(self, halves: Halves) -> float:
         """(mass right - mass left) / all mass, in [-1, 1]: -1 is all left, 1 all right. Mass on padding is in neither."""

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .ranking import Ranking
+from .ranking import Hits
+
+Values = npt.NDArray[np.floating]
 
 TOLERANCE = 15
 """Pixels between centres, as in TorchRay (Fong et al., "Understanding Deep Networks via Extremal Perturbations", ICCV 2019)."""
@@ -20,25 +22,24 @@ _FEW = 64
 """Up to so many points, looking around each is faster than one distance transform of the mask."""
 
 
-def maxima(ranking: Ranking) -> npt.NDArray[np.int64]:
+def maxima(pixels: Values) -> npt.NDArray[np.int64]:
     """The pixels of the highest value, ascending flat indices [m], m ≥ 1."""
-    return ranking.order[ranking.starts[-2] :]
+    return np.flatnonzero(pixels == pixels.max())
 
 
-def pointing_game(ranking: Ranking, hits: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Whether the maxima of a map are pixels of a mask, which have the given :func:`.ranking.places`; in [0, 1].
+def pointing_game(start: int, n: int, hits: Hits, first: bool) -> dict[str, float]:
+    """Whether the maxima of a map of ``n`` pixels are pixels of a mask; in [0, 1].
 
+    The maxima are those from the place ``start`` of the order on; ``first`` says whether the mask holds the one of the lowest index.
     ``pointing_game`` is the share of maxima inside, ``pointing_game_first`` whether the first one is, ``pointing_game_any``
     whether one of them is. NaN for a mask without pixels.
     """
-    if not len(hits):
+    if not len(hits.places):
         return dict.fromkeys(("pointing_game", "pointing_game_first", "pointing_game_any"), math.nan)
-    start, end = ranking.starts[-2:].tolist()
-    below = int(hits.searchsorted(start))
-    inside = len(hits) - below
+    inside = len(hits.places) - int(hits.places.searchsorted(start))
     return {
-        "pointing_game": inside / (end - start),
-        "pointing_game_first": float(inside > 0 and int(hits[below]) == start),
+        "pointing_game": inside / (n - start),
+        "pointing_game_first": float(first),
         "pointing_game_any": float(inside > 0),
     }
 

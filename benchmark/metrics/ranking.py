@@ -1,8 +1,9 @@
 """Exact pixel-ranking metrics: how well a saliency map ranks the pixels inside a mask above those outside.
 
-A map is ranked once (:func:`rank`), on its device, and then scored against any number of masks (:func:`score`) on
-the host, from the places that a mask's pixels have in the ranking (:func:`places`). Pixels of equal value form a tie group; every metric depends on the groups alone, never on the order
-inside one. Counts are integers and sums run in one fixed order, so the figures are the same on every device.
+A map is ranked once with all masks that it will be scored against (:func:`rank`), and then scored against each
+(:func:`score`) in proportion to the mask's pixels. Pixels of equal value form a tie group; every metric depends on the groups alone,
+never on the order inside one. Counts are whole numbers and sums run in one fixed order, so the figures are the same on
+every machine and whether the loops are compiled (:mod:`.compiled`) or not.
 """
 
 from __future__ import annotations
@@ -10,90 +11,81 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from .codes import MOST_MASKS, Codes, Keys, Mask, Pixels, keys_of, sort
+from .compiled import Kernels, kernels
+
 Ties = Literal["exact", "released"]
+Places: TypeAlias = npt.NDArray[np.int64]
 
 PERCENTS = (5, 10, 20, 30)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Ranking:
-    """The pixels of one map in ascending order of value.
+class Hits:
+    """The pixels of one mask in a ranking: their ``places`` in the order, ascending [positives].
 
-    ``order`` [n] holds pixel indices, ascending within a tie group; ``group`` [n] the tie group at each place of the
-    order; ``starts`` [groups + 1] the place where each group begins, closed by n; ``keys`` [n] integers that order as the
-    values do.
+    ``twice_u`` is twice the Mann-Whitney U, every pair of positives counting as a tie; ``precisions`` the sum over the positives of the
+    precision at their tie group.
     """
 
-    order: npt.NDArray[np.int64]
-    group: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
-    keys: npt.NDArray[np.int32] | npt.NDArray[np.int64]
-
-    def values(self) -> npt.NDArray[np.floating]:
-        """The values at each place, ascending: float64 [n] where the map was that, else float32; zeros have no sign."""
-        keys = self.keys
-        if keys[0] < 0:
-            keys = np.where(keys < 0, np.iinfo(keys.dtype).min - keys, keys)
-        return keys.view(np.float64 if keys.dtype == np.int64 else np.float32)
-
-    def tied_with(self, place: int) -> tuple[int, int]:
-        """The tie group (start, end) that holds a place of the order."""
-        group = int(self.group[place])
-        return int(self.starts[group]), int(self.starts[group + 1])
+    places: Places
+    twice_u: int
+    precisions: float
 
 
-def rank(pixels: torch.Tensor) -> Ranking:
-    """Rank the pixels of one map: floating point [n], n ≥ 1, on any device; any values but NaN.
+@dataclass(frozen=True, eq=False, slots=True)
+class Ranking:
+    """The pixels of one map in ascending order of value, and where in it the pixels of each of its masks are.
+
+    ``keys`` [n] are the pixels' keys (:func:`.codes.keys_of`) in that order; where in a tie group a pixel stands is not defined.
+    """
+
+    keys: Keys
+    codes: Codes
+    masks: tuple[Hits, ...]
+
+    def groups(self, places: npt.ArrayLike) -> tuple[Places, Places]:
+        """The tie groups that hold the given places of the order: where they start, and where they end."""
+        shift = self.keys.dtype.type(len(self.masks))
+        lowest = self.keys.take(places) >> shift << shift
+        highest = lowest | self.keys.dtype.type((1 << len(self.masks)) - 1)
+        return self.keys.searchsorted(lowest), self.keys.searchsorted(highest, side="right")
+
+    def exceeding(self, thresholds: Sequence[float]) -> Places:
+        """For each threshold the place from which on values exceed it; n where none does."""
+        codes = np.array([self.codes.exceeding(one) for one in thresholds], self.keys.dtype)
+        return self.keys.searchsorted(codes << self.keys.dtype.type(len(self.masks)))
+
+
+def rank(pixels: torch.Tensor | Pixels, masks: Sequence[torch.Tensor | Mask] = ()) -> Ranking:
+    """Rank the pixels of one map, floating point [n], n ≥ 1: any values but NaN; for ``masks`` bool [n], true inside the boxes.
 
     -0.0 ties with 0.0; subnormal numbers are told apart; -inf ranks last. Raises ``ValueError`` for another shape
-    and for NaN.
+    or dtype, for NaN, and for more than :data:`.codes.MOST_MASKS` masks.
     """
-    if pixels.ndim != 1 or not len(pixels) or not pixels.is_floating_point():
-        raise ValueError(f"pixels must be floating point [n], not {pixels.dtype} {list(pixels.shape)}")
-    ordered, order = torch.sort(_sort_keys(pixels.detach()), stable=True)
-    keys = ordered.cpu().numpy()
-    infinity = (np.float64 if keys.dtype == np.int64 else np.float32)(math.inf).view(keys.dtype)
-    if keys[-1] > infinity or keys[0] < -infinity:
-        raise ValueError("pixels must not be NaN")
-    changed = keys[1:] != keys[:-1]
-    group = np.empty(len(keys), np.int32)
-    group[0] = 0
-    np.cumsum(changed, out=group[1:])
-    return Ranking(order.cpu().numpy(), group, _bounds(changed), keys)
+    values = _values(pixels)
+    arrays = [_mask(mask, len(values)) for mask in masks]
+    if len(arrays) > MOST_MASKS:
+        raise ValueError(f"{len(arrays)} masks are more than can be ranked at once, {MOST_MASKS}")
+    codes = Codes.of(values)
+    keys = keys_of(codes, arrays)
+    loops, count = kernels(1), len(arrays)
+    if loops is None:
+        keys = sort(keys)
+        return Ranking(keys, codes, tuple(_hits(keys, count, at) for at in range(count)))
+    keys = loops.radix_sort(keys, np.empty_like(keys), count, codes.largest.bit_length())
+    return Ranking(keys, codes, tuple(_hits_compiled(loops, keys, count, at) for at in range(count)))
 
 
-def places(ranking: Ranking, mask: torch.Tensor | npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The places that the pixels of a mask (bool [n], true inside the boxes) have in a ranking, ascending: [positives].
-
-    Raises ``ValueError`` for a mask of another shape or dtype.
-    """
-    inside = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else mask
-    n = len(ranking.order)
-    if inside.shape != (n,) or inside.dtype != np.bool_:
-        raise ValueError(f"mask must be bool [{n}], not {inside.dtype} {list(inside.shape)}")
-    return np.flatnonzero(inside.take(ranking.order))
-
-
-def score(
-    ranking: Ranking,
-    mask: torch.Tensor | npt.NDArray[np.bool_],
-    ties: Ties = "exact",
-    percents: Sequence[int] = PERCENTS,
-) -> dict[str, float]:
-    """Score a ranked map against one mask (bool [n], true inside the boxes): :func:`score_places` of its places."""
-    return score_places(ranking, places(ranking, mask), ties, percents)
-
-
-def score_places(
-    ranking: Ranking, hits: npt.NDArray[np.int64], ties: Ties = "exact", percents: Sequence[int] = PERCENTS
-) -> dict[str, float]:
-    """Score a ranked map against the :func:`places` of a mask's pixels.
+def score(ranking: Ranking, ties: Ties = "exact", percents: Sequence[int] = PERCENTS) -> list[dict[str, float]]:
+    """Score a ranked map against each of the masks that it was ranked for.
 
     Returns ``auroc``, ``average_precision``, and for each of ``percents`` p (0 < p < 100) ``precision@p``,
     ``recall@p``, ``f1@p`` and ``iou@p``, then ``average_precision_normalized`` and ``relevance_rank_accuracy``; all are at
@@ -114,75 +106,111 @@ def score_places(
     """
     if not all(0 < p < 100 for p in percents):
         raise ValueError(f"percents must lie between 0 and 100: {list(percents)}")
-    auroc, average_precision = _areas(ranking, hits) if len(hits) else (math.nan, math.nan)
-    scores = {"auroc": auroc, "average_precision": average_precision}
-    for p in percents:
-        measures = _top(ranking, hits, ties, p) if len(hits) else (math.nan,) * 4
-        scores[f"precision@{p}"], scores[f"recall@{p}"], scores[f"f1@{p}"], scores[f"iou@{p}"] = measures
-    prevalence = len(hits) / len(ranking.order)
-    beyond_chance = average_precision - prevalence
-    scores["average_precision_normalized"] = beyond_chance / (1 - prevalence) if prevalence < 1 else math.nan
-    scores["relevance_rank_accuracy"] = _expected(ranking, hits, len(hits)) / len(hits) if len(hits) else math.nan
+    n = len(ranking.keys)
+    # How many pixels are at the top: by percent, the same for all masks; and for each mask as many as it has.
+    sizes = [n * p // 100 for p in percents]
+    at = [n - k - 1 if ties == "released" else n - max(1, k) for k in sizes]
+    at += [n - max(1, len(hits.places)) for hits in ranking.masks]
+    boundaries = np.stack(ranking.groups(at), axis=1)
+    shared, own = boundaries[: len(sizes)].reshape(-1), boundaries[len(sizes) :]
+    shared_list = shared.tolist()
+    scores = []
+    for hits, (start, end) in zip(ranking.masks, own.tolist(), strict=True):
+        positives = len(hits.places)
+        if not positives:
+            scores.append(dict.fromkeys(_names(tuple(percents)), math.nan))
+            continue
+        negatives = n - positives
+        figures = [
+            hits.twice_u / (2 * positives * negatives) if negatives else math.nan,
+            hits.precisions / positives,
+        ]
+        below = hits.places.searchsorted(shared).tolist()
+        for one, k in enumerate(sizes):
+            tied, behind = shared_list[2 * one : 2 * one + 2]
+            below_tied, below_behind = below[2 * one : 2 * one + 2]
+            if ties == "exact":
+                size = iou_size = max(1, k)
+                tp = iou_tp = _expected(n, size, tied, behind, positives, below_tied, below_behind)
+            else:
+                tp, size = positives - below_tied, n - tied
+                iou_tp, iou_size = positives - below_behind, n - behind
+            figures += (
+                tp / size,
+                tp / positives,
+                2 * tp / (size + positives),
+                iou_tp / (iou_size + positives - iou_tp),
+            )
+        prevalence = positives / n
+        figures.append((figures[1] - prevalence) / (1 - prevalence) if negatives else math.nan)
+        below_tied, below_behind = hits.places.searchsorted((start, end)).tolist()
+        figures.append(_expected(n, positives, start, end, positives, below_tied, below_behind) / positives)
+        scores.append(dict(zip(_names(tuple(percents)), figures, strict=True)))
     return scores
 
 
-def _sort_keys(pixels: torch.Tensor) -> torch.Tensor:
-    """Integers that order as the values do: the bits of a float, read as an integer, with negative ones mirrored.
+@cache
+def _names(percents: tuple[int, ...]) -> tuple[str, ...]:
+    tops = (f"{measure}@{p}" for p in percents for measure in ("precision", "recall", "f1", "iou"))
+    return ("auroc", "average_precision", *tops, "average_precision_normalized", "relevance_rank_accuracy")
 
-    Integers because PyTorch sorts them by radix, several times faster than floats.
+
+def _expected(n: int, k: int, start: int, end: int, positives: int, below_start: int, below_end: int) -> float:
+    """How many of the k highest of n pixels are positive, those tied at the boundary being in by equal shares.
+
+    The tied ones are those from ``start`` to ``end``; there are so many positives below either.
     """
-    bits = pixels.view(torch.int64) if pixels.dtype == torch.float64 else pixels.float().view(torch.int32)
-    if int(bits.min()) >= 0:
-        return bits
-    return torch.where(bits < 0, torch.iinfo(bits.dtype).min - bits, bits)
-
-
-def _bounds(changed: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where runs of equal values begin, closed by the number of values; ``changed`` [n - 1] says value i + 1 ≠ i."""
-    inner = np.flatnonzero(changed)
-    bounds = np.empty(len(inner) + 2, np.int64)
-    bounds[0], bounds[-1] = 0, len(changed) + 1
-    np.add(inner, 1, out=bounds[1:-1])
-    return bounds
-
-
-def _areas(ranking: Ranking, hits: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """AUROC and average precision from the places of the positive pixels, ascending."""
-    n, positives = len(ranking.order), len(hits)
-    groups = ranking.group.take(hits)
-    # Everything below is per tie group that holds a positive; `first` counts the positives ranked below the group.
-    bounds = _bounds(groups[1:] != groups[:-1])
-    first = bounds[:-1]
-    count = bounds[1:] - first
-    held = groups.take(first)
-    start, end = ranking.starts.take(held), ranking.starts[1:].take(held)
-    # Twice the Mann-Whitney U: a positive beats `start` pixels and ties with `end - start`, positives included.
-    twice_u = int((count * (start + end)).sum()) - positives**2
-    negatives = n - positives
-    auroc = twice_u / (2 * positives * negatives) if negatives else math.nan
-    precision_weighted = count * (positives - first) / (n - start)
-    return auroc, float(precision_weighted.sum()) / positives
-
-
-def _top(ranking: Ranking, hits: npt.NDArray[np.int64], ties: Ties, percent: int) -> tuple[float, float, float, float]:
-    """Precision, recall, F1 and IoU of the top pixels, from the places of the positive pixels, ascending."""
-    n, positives = len(ranking.order), len(hits)
-    k = n * percent // 100
-    if ties == "exact":
-        size = iou_size = max(1, k)
-        tp = iou_tp = _expected(ranking, hits, size)
-    else:
-        start, end = ranking.tied_with(n - k - 1)
-        below_start, below_end = hits.searchsorted((start, end)).tolist()
-        tp, size = positives - below_start, n - start
-        iou_tp, iou_size = positives - below_end, n - end
-    return tp / size, tp / positives, 2 * tp / (size + positives), iou_tp / (iou_size + positives - iou_tp)
-
-
-def _expected(ranking: Ranking, hits: npt.NDArray[np.int64], k: int) -> float:
-    """How many of the k highest pixels are positive, the pixels tied at the boundary being in by equal shares."""
-    n, positives = len(ranking.order), len(hits)
-    start, end = ranking.tied_with(n - k)
-    below_start, below_end = hits.searchsorted((start, end)).tolist()
     above, tied = positives - below_end, below_end - below_start
-    return float(above + (k - (n - end)) / (end - start) * tied)
+    return above + (k - (n - end)) / (end - start) * tied
+
+
+def _values(pixels: torch.Tensor | Pixels) -> Pixels:
+    """On the host, contiguous, as float64 where they are that, else as float32."""
+    if isinstance(pixels, torch.Tensor):
+        if not pixels.is_floating_point():
+            raise ValueError(f"pixels must be floating point [n], not {pixels.dtype} {list(pixels.shape)}")
+        pixels = pixels.detach().cpu()
+        pixels = (pixels if pixels.dtype == torch.float64 else pixels.float()).numpy()
+    if pixels.ndim != 1 or not len(pixels) or pixels.dtype.kind != "f":
+        raise ValueError(f"pixels must be floating point [n], not {pixels.dtype} {list(pixels.shape)}")
+    return np.ascontiguousarray(pixels if pixels.dtype == np.float64 else pixels.astype(np.float32, copy=False))
+
+
+def _mask(mask: torch.Tensor | Mask, n: int) -> Mask:
+    inside = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else mask
+    if inside.shape != (n,) or inside.dtype != np.bool_:
+        raise ValueError(f"mask must be bool [{n}], not {inside.dtype} {list(inside.shape)}")
+    return np.ascontiguousarray(inside)
+
+
+def _hits(keys: Keys, masks: int, mask: int) -> Hits:
+    number = keys.dtype.type
+    hits = np.flatnonzero((keys & number(1 << mask)).astype(np.bool_))
+    if not len(hits):
+        return Hits(hits, 0, 0.0)
+    codes = keys.take(hits) >> number(masks)
+    # Everything below is per tie group that holds a positive; `first` counts the positives ranked below the group.
+    bounds = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1], [True])))
+    first, count = bounds[:-1], np.diff(bounds)
+    start, end = hits.take(first), hits.take(bounds[1:] - 1) + 1
+    # Most groups are no larger than their positives. The others are looked up, and those at the ends of the order, where the
+    # neighbour that is looked at is the last key.
+    lowest = codes.take(first) << number(masks)
+    larger = np.flatnonzero(keys.take(start - 1) >= lowest)
+    start[larger] = keys.searchsorted(lowest[larger])
+    highest = lowest | number((1 << masks) - 1)
+    larger = np.flatnonzero(keys.take(end, mode="clip") <= highest)
+    end[larger] = keys.searchsorted(highest[larger], side="right")
+    terms = count * (len(hits) - first) / (len(keys) - start)
+    return Hits(hits, _twice_u(int((count * (start + end)).sum()), len(hits)), float(terms.sum()))
+
+
+def _hits_compiled(loops: Kernels, keys: Keys, masks: int, mask: int) -> Hits:
+    hits, terms = np.empty(len(keys), np.int64), np.empty(len(keys), np.float64)
+    positives, ranks, groups = loops.positives(keys, masks, mask, hits, terms)
+    return Hits(hits[:positives].copy(), _twice_u(ranks, positives), float(terms[:groups].sum()))
+
+
+def _twice_u(ranks: int, positives: int) -> int:
+    """Of the sum over the positives of start + end of their tie groups: each beats ``start`` pixels and ties with the group."""
+    return ranks - positives**2

@@ -9,10 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Names: TypeAlias = "Sequence[str] | npt.NDArray[np.object_]"
+Names: TypeAlias = "Sequence[str] | npt.NDArray[np.object_] | Coded"
+"""A cluster's name for each row, or the same as numbers."""
 
 MIN_CLUSTERS = 10
 """Below this many clusters there is no interval, no test and no standard error."""
+
+
+class Coded(NamedTuple):
+    """Clusters by number, in ascending order of their names: ``index`` is each row's, in [0, ``count``)."""
+
+    index: npt.NDArray[np.intp]
+    count: int
+
+    @classmethod
+    def of(cls, clusters: Names) -> Coded:
+        """For many calls about the same rows: names are compared once."""
+        if isinstance(clusters, Coded):
+            return clusters
+        names, index = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
+        return cls(index, len(names))
 
 
 class Totals(NamedTuple):
@@ -47,21 +63,15 @@ def totals(values: Floats, clusters: Names) -> Totals:
     last bit whatever the order of the rows. Raises :class:`ValueError` where the lengths differ.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or len(values) != len(clusters):
-        raise ValueError(
-            f"values {values.shape} must be [rows, columns] with a cluster for each row, not {len(clusters)}"
-        )
-    names, index = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-    order = np.argsort(values, axis=0, kind="stable")
-    ascending = np.take_along_axis(values, order, axis=0)
-    defined = ~np.isnan(ascending)
-    columns = values.shape[1]
-    places = (index[order] * columns + np.arange(columns)).ravel()
-    size = len(names) * columns
-    sums, counts = (
-        np.bincount(places, weights.ravel(), size).astype(np.float64).reshape(len(names), columns)
-        for weights in (np.where(defined, ascending, 0.0), defined.astype(np.float64))
-    )
+    index, count = Coded.of(clusters)
+    if values.ndim != 2 or len(values) != len(index):
+        raise ValueError(f"values {values.shape} must be [rows, columns] with a cluster for each row, not {len(index)}")
+    sums, counts = np.zeros((2, count, values.shape[1]))
+    for column, given in enumerate(values.T):
+        defined = np.flatnonzero(~np.isnan(given))
+        order = defined[np.argsort(given[defined], kind="stable")]
+        sums[:, column] = np.bincount(index[order], given[order], count)
+        counts[:, column] = np.bincount(index[order], minlength=count)
     sums[:, ~np.isfinite(sums).all(0)] = np.nan
     return Totals(sums, counts)
 

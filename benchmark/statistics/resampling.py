@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from .clusters import MIN_CLUSTERS, Floats, Names, Totals, divided, totals
@@ -118,24 +119,26 @@ def _resampled(by_cluster: Totals, seed: int, resamples: int) -> Floats:
     if not len(sums):
         return means
     blocks = _kept_weights if len(sums) * resamples <= _KEPT else _weights
-    for start, weights in zip(range(0, resamples, _BLOCK), blocks(len(sums), seed, resamples), strict=True):
+    for start, drawn in zip(range(0, resamples, _BLOCK), blocks(len(sums), seed, resamples), strict=True):
+        weights = drawn.astype(np.float64)
         means[start : start + len(weights)] = divided(weights @ sums, weights @ counts)
     return means
 
 
 _BLOCK = 100
-_KEPT = 2 << 20
-"""Weights of at most this many numbers (16 MB) are kept: a run asks for the same ones dozens of times."""
+_KEPT = 64 << 20
+"""Weights of at most this many numbers (64 MB, at a byte each) are kept: a run asks for the same ones dozens of times."""
 
 
-def _weights(clusters: int, seed: int, resamples: int) -> Iterator[Floats]:
-    """How often each cluster is drawn in each resample, in blocks of [at most _BLOCK, clusters]."""
+def _weights(clusters: int, seed: int, resamples: int) -> Iterator[npt.NDArray[np.integer]]:
+    """How often each cluster is drawn in each resample, in blocks of [at most _BLOCK, clusters], of the smallest type that holds it."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, _BLOCK):
         size = min(_BLOCK, resamples - start)
-        yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
+        drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
+        yield drawn.astype(np.min_scalar_type(drawn.max()))
 
 
-@lru_cache(maxsize=2)
-def _kept_weights(clusters: int, seed: int, resamples: int) -> tuple[Floats, ...]:
+@lru_cache(maxsize=1)
+def _kept_weights(clusters: int, seed: int, resamples: int) -> tuple[npt.NDArray[np.integer], ...]:
     return tuple(_weights(clusters, seed, resamples))

@@ -12,13 +12,15 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ....benchmark.errors import WronglungError
+from ....benchmark.locking import locked
 from ...files.whole_file import write_bytes, write_whole
 from .config import TrainingConfig, as_yaml
 
@@ -28,26 +30,30 @@ CARD = "card.json"
 TENSORBOARD = "tensorboard"
 
 
-def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder, or see that it may be used.
+@contextmanager
+def claimed(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[bool]:
+    """Take a folder for one training run: made if needed, and locked against other processes until the end.
 
-    Raises :class:`WronglungError` for a folder that cannot be written to, that holds a run (without ``resume`` or
-    ``overwrite``), or that holds none (with ``resume``).
+    Gives whether there is a state to go on from; with ``resume`` and none, a run that was killed before its first save
+    begins again. Raises :class:`WronglungError` for a folder that another process trains into, that cannot be written to, or
+    that holds a run (without ``resume`` or ``overwrite``).
     """
     if resume and overwrite:
         raise WronglungError(f"{folder}: go on with --resume or replace it with --overwrite, not both")
-    holds = (folder / CONFIG).is_file()
-    if resume and not (folder / STATE).is_file():
-        raise WronglungError(f"{folder}: holds no training run to resume ({STATE} is missing)")
-    if holds and not resume and not overwrite:
-        raise WronglungError(f"{folder}: holds a training run; go on with --resume or replace it with --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe.partial"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise WronglungError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    with locked(folder, lambda: "another process trains into this folder; wait for it, or choose another --out"):
+        if (folder / CONFIG).is_file() and not resume and not overwrite:
+            raise WronglungError(f"{folder}: holds a training run; go on with --resume or replace it with --overwrite")
+        # What a process was writing when it was killed.
+        for left in folder.glob(".*.partial"):
+            left.unlink(missing_ok=True)
+        yield resume and (folder / STATE).is_file()
 
 
 def clear(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import torch
 
-from ....benchmark.errors import WronglungError
+from ....benchmark.errors import WronglungError, first_line
 from ....benchmark.instances import Dataset
 from ..design import write_checkpoint
 from . import folder
@@ -44,15 +44,24 @@ def train(
     stopping and the choice of the best epoch look at the validation loss alone. ``context`` (``commit``, ``command``,
     ...) goes into the card.
 
-    Raises :class:`WronglungError` for a folder that holds a run already, a state of another configuration or other data,
-    and data or weights that cannot be used.
+    Raises :class:`WronglungError` for a folder that holds a run already or is in use, a state of another configuration or
+    other data, data or weights that cannot be used, and a process for decoding that dies.
     """
-    with processes(device) as ours:
-        return _train(
-            ours, config, training, validation, out,
-            validate=validate, resume=resume, overwrite=overwrite, tensorboard=tensorboard, progress=progress,
-            on_epoch=on_epoch, context=context or {},
-        )  # fmt: skip
+    try:
+        with processes(device) as ours:
+            return _train(
+                ours, config, training, validation, out,
+                validate=validate, resume=resume, overwrite=overwrite, tensorboard=tensorboard, progress=progress,
+                on_epoch=on_epoch, context=context or {},
+            )  # fmt: skip
+    except RuntimeError as error:
+        # It comes at any moment, as torch raises it where a signal finds the main thread.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WronglungError(
+            f"a process that decodes films has died ({first_line(error)}); --resume goes on from the last saved state, and "
+            "workers=0 decodes without other processes"
+        ) from error
 
 
 def _train(
@@ -72,9 +81,10 @@ def _train(
 ) -> Path | None:
     """The training itself: a function of its own, so that what talks to other processes is gone before they part."""
     with ExitStack() as stack:
+        goes_on = False
         if ours.is_main:
-            folder.claim(out, resume=resume, overwrite=overwrite)
-        ours.from_main(None)
+            goes_on = stack.enter_context(folder.claimed(out, resume=resume, overwrite=overwrite))
+        goes_on = ours.from_main(goes_on)
         board = stack.enter_context(_TensorBoard(out)) if tensorboard and ours.is_main else None
         edit = sentence_edit(config.sentences)
         trainer = Trainer(config, training, validation, ours, edit=edit, progress=progress)
@@ -84,7 +94,7 @@ def _train(
             "validation": validation.fingerprint,
             "processes": ours.count,
         }
-        if resume:
+        if goes_on:
             _restore(trainer, out, identity)
         if ours.is_main:
             if overwrite:

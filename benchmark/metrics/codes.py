@@ -1,0 +1,140 @@
+"""The values of a map's pixels as small whole numbers that order as they do, and as keys that also say which masks hold a pixel.
+
+Whole numbers because they sort several times faster than floats, because equal values are equal bits, and because the masks
+fit into the bits below them: sorting the keys alone is then all that is needed to know where the pixels of every mask lie.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float64]"
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Keys: TypeAlias = "npt.NDArray[np.uint32] | npt.NDArray[np.uint64]"
+
+MOST_MASKS = 24
+"""Masks that keys have room for, whatever the values: as many bits as their codes leave free in 64."""
+
+_INFINITY = int(np.float32(math.inf).view(np.int32))
+_LEAST = np.iinfo(np.int32).min
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Codes:
+    """The pixel values of one map as codes from 0 to ``largest``: ``of_pixels`` unsigned [n], equal where the values are.
+
+    A code is the place of the value among all float32 numbers, counted from the ``lowest`` one of the map; or where ``unseen``,
+    pixels of -inf have the code 0 and the lowest other value has the code 1. Where there are ``levels`` (the distinct values of
+    a float64 map, ascending), it is the place among those instead.
+    """
+
+    of_pixels: npt.NDArray[np.unsignedinteger[Any]]
+    largest: int
+    lowest: int = 0
+    unseen: bool = False
+    levels: npt.NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> Codes:
+        """Of pixel values [n], n ≥ 1: any but NaN, for which ``ValueError`` is raised. -0.0 has the code of 0.0."""
+        if pixels.dtype == np.float64:
+            if np.isnan(pixels).any():
+                raise ValueError("pixels must not be NaN")
+            levels, codes = np.unique(pixels, return_inverse=True)
+            return cls(codes.reshape(-1).astype(np.uint32), len(levels) - 1, levels=levels)
+        bits = pixels.view(np.int32)
+        low, high = int(bits.min()), int(bits.max())
+        if low < 0:
+            # The bits of negative floats order the other way round.
+            bits = np.where(bits < 0, _LEAST - bits, bits)
+            low, high = int(bits.min()), int(bits.max())
+        if high > _INFINITY or low < -_INFINITY:
+            raise ValueError("pixels must not be NaN")
+        if low == high or low > -_INFINITY:
+            return cls(_above(bits, low), high - low, low)
+        # Without this step, the least visible value would be far above what the model never saw, and the keys wide.
+        seen = bits > -_INFINITY
+        low = int(bits.min(where=seen, initial=high))
+        return cls(np.where(seen, _above(bits, low - 1), np.uint32(0)), high - low + 1, low, True)
+
+    def range(self) -> tuple[float, float]:
+        """The least and the largest value, unseen pixels left out; -inf twice where all are unseen."""
+        if self.levels is not None:
+            least = min(int(self.levels[0] == -math.inf), self.largest)
+            return float(self.levels[least]), float(self.levels[-1])
+        return _value(self.lowest), _value(self.lowest + self.largest - self.unseen)
+
+    def exceeding(self, threshold: float) -> int:
+        """The least code whose values exceed a threshold (finite, float64); at most ``largest`` + 1."""
+        if self.levels is not None:
+            return int(self.levels.searchsorted(threshold, side="right"))
+        with np.errstate(over="ignore"):
+            rounded = np.float32(threshold)
+        if float(rounded) > threshold:
+            rounded = np.nextafter(rounded, np.float32(-math.inf))
+        bits = int(rounded.view(np.int32))
+        place = _mirrored(bits) + 1 - self.lowest
+        return min(max(place, 0) + self.unseen, self.largest + 1)
+
+
+def keys_of(codes: Codes, masks: Sequence[Mask]) -> Keys:
+    """A key for each pixel [n]: its code above one bit for each of the masks (bool [n], at most :data:`MOST_MASKS`)."""
+    count = len(masks)
+    width = (codes.largest + 1).bit_length() + count
+    number: type[np.uint32 | np.uint64] = np.uint32 if width <= 32 else np.uint64
+    keys: Keys = codes.of_pixels.astype(number) * number(1 << count)
+    for first in range(0, count, 8):
+        # Up to eight masks become one byte a pixel before they meet the wider keys. Products, because NumPy's shifts are slow.
+        members = masks[first].view(np.uint8)
+        for at, mask in enumerate(masks[first + 1 : first + 8], 1):
+            members = members | mask.view(np.uint8) * np.uint8(1 << at)
+        keys |= members.astype(number) * number(1 << first) if first else members
+    return keys
+
+
+def sort(keys: Keys) -> Keys:
+    """The keys in ascending order: by NumPy or by PyTorch, whichever is faster on this machine."""
+    return _fastest_sort()(keys)
+
+
+def _above(bits: npt.NDArray[np.int32], low: int) -> npt.NDArray[np.uint32]:
+    """How far the bits are above ``low``, all of them at least; the difference may be larger than any int32."""
+    return bits.view(np.uint32) - np.uint32(low % 2**32)
+
+
+def _mirrored(bits: int) -> int:
+    """The bits of a float32 as a number that orders as the float does, and the reverse."""
+    return _LEAST - bits if bits < 0 else bits
+
+
+def _value(place: int) -> float:
+    return float(np.int32(_mirrored(place)).view(np.float32))
+
+
+@cache
+def _fastest_sort() -> Callable[[Keys], Keys]:
+    """NumPy is faster where it knows the processor's vector instructions and these are good at it; PyTorch sorts by radix."""
+    trial = np.random.default_rng(0).integers(2**30, size=50_000, dtype=np.uint32)
+
+    def seconds(of: Callable[[Keys], Keys]) -> float:
+        start = time.perf_counter()
+        of(trial)
+        return time.perf_counter() - start
+
+    return min((np.sort, _torch_sort), key=lambda of: min(seconds(of) for _ in range(3)))
+
+
+def _torch_sort(keys: Keys) -> Keys:
+    signed = keys.view(np.int32 if keys.dtype == np.uint32 else np.int64)
+    if signed.min() < 0:
+        return np.sort(keys)
+    return torch.sort(torch.from_numpy(signed)).values.numpy().view(keys.dtype)
