@@ -36,6 +36,7 @@ from .paper_cli import paper
 from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSETS, TRACKERS, Listed
 from .report_cli import report
 from .run_cli import notes, run
+from .score_cli import score
 
 if TYPE_CHECKING:
     from .check import Check
@@ -56,6 +57,7 @@ Kind = Literal[
 
 
 app.command()(run)
+app.command()(score)
 
 
 @app.command("list")

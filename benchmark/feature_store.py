@@ -204,7 +204,7 @@ def _save(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str], path: P
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
     total = 0
     for tensor in tensors.values():
-        total = zlib.crc32(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()), total)
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
     return total
 
 

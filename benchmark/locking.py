@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import WronglungError
@@ -29,6 +29,7 @@ def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is held, so that nobody else can have the same file.
-        (folder / LOCK).unlink(missing_ok=True)
+        # While it is held, so that nobody else can have the same file. What has become of the folder meanwhile is not for here.
+        with suppress(OSError):
+            (folder / LOCK).unlink()
         lock.release()

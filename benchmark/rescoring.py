@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import torch
-from pyarrow import compute, parquet
+from pyarrow import parquet
 from pydantic import ValidationError
 from tqdm import tqdm
 
 from ..tasks.schema import SuiteSpec, load_suite
 from .errors import WronglungError, explain, first_line
+from .evaluation import Settings
 from .frame import merged, table_of
-from .geometry import Geometry
 from .instances import Dataset, Skipped
 from .manifest import manifest
 from .outcome import Asked, cells_of_frame, conclude
@@ -66,14 +65,12 @@ def rescore(
     stages = Stages()
     with stages.time("total"):
         stored = _Stored.open(run, dataset)
-        chosen = load_suite(suite) if isinstance(suite, str) else suite or stored.suite()
         of_run = stored.run
-        plan = Plan(
-            chosen,
-            dataset,
-            of_run.manifest.seed if seed is None else seed,
-            of_run.dataset.limit if limit is None else limit,
-        )
+        chosen = load_suite(suite) if isinstance(suite, str) else suite or stored.suite()
+        seed = of_run.manifest.seed if seed is None else seed
+        limit = of_run.dataset.limit if limit is None else limit
+        Settings(seed=seed, limit=limit, scoring_workers=scoring_workers).check()
+        plan = Plan(chosen, dataset, seed, limit)
         asked = Asked(plan, dataset, plan.subsets())
         if not any(asked.subsets.values()):
             raise WronglungError(
@@ -101,11 +98,12 @@ def rescore(
     made.warnings = stored.warnings(chosen)
     skipped = (*dataset.skipped, *(stored.unreadable[image] for image in plan.by_image if image in stored.unreadable))
     result = conclude(asked, of_run.model, frame, skipped, {}, made, cells)
-    if set(frame["image_id"]) == stored.images:
-        result.dataset.images_fingerprint = of_run.dataset.images_fingerprint
+    result.dataset.images_fingerprint = (
+        of_run.dataset.images_fingerprint if set(frame["image_id"]) == stored.images else None
+    )
     if not save_maps:
         return Results(result, frame, skipped)
-    return Results(result, frame, skipped, *_kept(stored.maps, names))
+    return Results(result, frame, skipped, *stored.maps.only(names))
 
 
 @dataclass(frozen=True)
@@ -177,36 +175,6 @@ class _Stored:
             if metric in wanted and metric not in self.measured
         ]
         return lost
-
-
-def _kept(
-    maps: StoredMaps, names: list[str]
-) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Geometry], pa.Table | None]:
-    """Of the pairs with these names the maps (read when they are looked at), geometries and similarities."""
-    images = {name.rpartition("/")[0] for name in names}
-    geometries = {image: one for image, one in maps.geometries.items() if image in images}
-    table = None
-    if maps.pairs is not None:
-        held = maps.pairs.table
-        joined = compute.binary_join_element_wise(held["image_id"], held["sentence_sha256"], "/")
-        table = held.filter(compute.is_in(joined, value_set=pa.array(names, joined.type)))
-    return _Chosen(maps, names), geometries, table
-
-
-class _Chosen(Mapping[str, torch.Tensor]):
-    """Some of a run's maps, each read when it is asked for."""
-
-    def __init__(self, maps: StoredMaps, names: Iterable[str]) -> None:
-        self._maps, self._names = maps, dict.fromkeys(names)
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return torch.from_numpy(self._maps.read(name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def _tables(
@@ -289,7 +257,7 @@ def _read_table(file: Path) -> pd.DataFrame:
     for name in _TEXT:
         if name not in table or not pd.api.types.is_string_dtype(table[name]):
             raise WronglungError(f"{file}: has no column {name!r} of text; it is not of a run of wronglung")
-    for name in table.columns.difference(_TEXT):
+    for name in table.columns.difference(list(_TEXT)):
         if not pd.api.types.is_float_dtype(table[name]):
             raise WronglungError(f"{file}: column {name!r} must hold numbers")
     return table
@@ -301,7 +269,7 @@ _TEXT = ("instance_id", "image_id")
 def _exhaustive(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Exhaustive selection accuracies by instance; they depend on the model and the dataset alone."""
     found: dict[str, dict[str, float]] = {}
-    for metric in table.columns.intersection(EXHAUSTIVE):
+    for metric in table.columns.intersection(list(EXHAUSTIVE)):
         for instance, value in table[["instance_id", metric]].dropna().itertuples(index=False):
             found.setdefault(instance, {})[metric] = value
     return found

@@ -119,7 +119,8 @@ def run(
         from .models import resolve_device, resolve_dtype
 
         # What is cheap to refuse is refused before anything is loaded.
-        folders = [out if single else out / entry.folder for entry in entries]
+        # Absolute, as a model may change the working directory.
+        folders = [(out if single else out / entry.folder).absolute() for entry in entries]
         claims = _claim(folders, resume, overwrite, ours, stack)
         todo = [at for at, claim in enumerate(claims) if not claim.complete]
         failures: dict[int, str] = {}

@@ -17,9 +17,9 @@ from .frames import ScoringFrame, scoring_frame
 from .geometry import Geometry
 from .instances import Box
 from .measures import GridMap, Target, halves, measures
-from .metrics.codes import MOST_MASKS
 from .metrics.catalogue import Metric, find_metric
-from .metrics.distribution import EPSILON, as_distribution, entropy, focus, symmetric_kl
+from .metrics.codes import MOST_MASKS
+from .metrics.distribution import EPSILON, divergences, entropies, focus, masses
 from .metrics.ranking import rank, score
 from .protocol import ModelCard
 
@@ -45,14 +45,14 @@ class ScoredBoxes:
 class ScoredMap:
     """All that is kept of a map: its scores by box set, its entropy in nats, its focus, and its mass over the regions.
 
-    ``mass`` is float64 [1, regions] on the host, or None where no divergence will be asked for.
+    ``mass`` is float64 [1, regions], or None where no divergence will be asked for.
     """
 
     by_boxes: Mapping[tuple[Box, ...], ScoredBoxes]
     entropy: float
     focus: float
     no_attention_weight: float | None
-    mass: torch.Tensor | None
+    mass: npt.NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,17 @@ def score_map(
     by_boxes: dict[tuple[Box, ...], ScoredBoxes] = {}
     for first in range(0, len(targets), MOST_MASKS):
         by_boxes |= _scored(pixels, dict(targets[first : first + MOST_MASKS]), frame, card, protocol, wanted)
-    released = protocol.definitions == "released"
-    if released and card.map_kind == "distribution":
+    values = saliency.numpy().astype(np.float64).reshape(1, -1)
+    if protocol.definitions == "released" and card.map_kind == "distribution":
         # As in the authors' code the map is taken as it is, and 1 - sum put in front, be it rounding noise.
-        mass = saliency[None].cpu().double().flatten(1).clone()
-        in_nats = float(entropy(mass, 1 - mass.sum(1)))
+        mass = values
+        regions, weight = mass, 1 - float(mass.sum())
     else:
-        mass = as_distribution(saliency[None], card.mass, card.temperature)
+        mass = masses(values, card.mass, card.temperature)
         weight = no_attention_weight or 0.0
-        in_nats = float(entropy(mass * (1 - weight), torch.tensor([weight], dtype=torch.float64)))
-    focused = focus(in_nats, saliency.numel() + (no_attention_weight is not None))
+        regions = mass * (1 - weight)
+    in_nats = float(entropies(np.concatenate(([[weight]], regions), axis=1))[0])
+    focused = focus(in_nats, values.size + (no_attention_weight is not None))
     return ScoredMap(by_boxes, in_nats, focused, no_attention_weight, mass if keep_mass else None)
 
 
@@ -133,14 +134,14 @@ def _scored(
     return by_boxes
 
 
-def divergence(one: torch.Tensor, other: torch.Tensor, protocol: Protocol) -> float:
+def divergence(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], protocol: Protocol) -> float:
     """Symmetric KL divergence in nats of two maps' masses; NaN where it is not finite, or the maps differ in size.
 
     The released definition takes the masses as they are; the exact one compares distributions with a floor.
     """
     if one.shape != other.shape:
         return math.nan
-    value = float(symmetric_kl(one, other, None if protocol.definitions == "released" else EPSILON))
+    value = float(divergences(one, other, None if protocol.definitions == "released" else EPSILON)[0])
     return value if math.isfinite(value) else math.nan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from pyarrow import parquet
+from pyarrow import compute, parquet
 from safetensors import SafetensorError, safe_open
 
 from .errors import WronglungError, first_line
@@ -121,6 +121,17 @@ class StoredMaps:
         self._check(image, found)
         return found
 
+    def only(self, names: Collection[str]) -> tuple[Mapping[str, torch.Tensor], dict[str, Geometry], pa.Table | None]:
+        """Of the pairs ``image id/sentence digest`` the maps (read when they are looked at), geometries and similarities."""
+        images = {name.rpartition("/")[0] for name in names}
+        geometries = {image: one for image, one in self.geometries.items() if image in images}
+        if self.pairs is None:
+            return _Chosen(self, names), geometries, None
+        held = self.pairs.table
+        joined = compute.binary_join_element_wise(held["image_id"], held["sentence_sha256"], "/")
+        chosen = held.filter(compute.is_in(joined, value_set=pa.array(names, joined.type)))
+        return _Chosen(self, names), geometries, chosen
+
     def read(self, key: str) -> npt.NDArray[np.float32]:
         """The map under ``image id/sentence digest``, float32 [rows, columns]."""
         try:
@@ -151,3 +162,19 @@ class StoredMaps:
                 [(image.width, image.height)] * len(alike),
                 [f"image {image.id} ({sentence!r}) in {self.file.parent}" for sentence, _ in alike],
             )
+
+
+class _Chosen(Mapping[str, torch.Tensor]):
+    """Some of a run's maps, each read when it is asked for."""
+
+    def __init__(self, maps: StoredMaps, names: Iterable[str]) -> None:
+        self._maps, self._names = maps, dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return torch.from_numpy(self._maps.read(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

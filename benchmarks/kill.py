@@ -81,7 +81,7 @@ def stage_of_training(folder: Path) -> str:
 
 def kinds(folder: Path) -> list[Kind]:
     """The runs to kill; their data go into the folder."""
-    data = write_sketch(folder / "run", patients=400)
+    data = write_sketch(folder / "run", patients=160)
     run = (
         "run", "-d", "jsonl", "--data-root", str(data), "-q", "--save-maps",
     )  # fmt: skip
@@ -90,17 +90,17 @@ def kinds(folder: Path) -> list[Kind]:
     for line in lines:
         line["split"] = "train" if line["patient_id"] < "p048" else "valid"
     split.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    changes = ("epochs=12", "patience=12", "batch_size=8", "image.width=4", "validation_instances=0", "save_every=2")
+    changes = ("epochs=8", "patience=8", "batch_size=8", "image.width=4", "validation_instances=0", "save_every=2")
     train = (
         "train", "--variant", "retrained", "-d", "jsonl", "--data-root", str(split), "--device", "cpu", "-q",
         *(word for one in (*changes, "workers=1") for word in ("--set", one)),
     )  # fmt: skip
     return [
-        Kind("floor", (*run, "-m", "random", "-s", "smoke"), of_run, stage_of_run),
-        Kind("gloria", (*run, "-m", "gloria-phantom-retrained", "--limit", "600"), of_run, stage_of_run),
+        Kind("floor", (*run, "-m", "random"), of_run, stage_of_run),
+        Kind("gloria", (*run, "-m", "gloria-phantom-retrained", "-s", "smoke"), of_run, stage_of_run),
         Kind(
             "gloria, 2 scoring workers",
-            (*run, "-m", "gloria-phantom-retrained", "--limit", "600", "--scoring-workers", "2"), of_run, stage_of_run,
+            (*run, "-m", "gloria-phantom-retrained", "-s", "smoke", "--scoring-workers", "2"), of_run, stage_of_run,
         ),
         Kind("training", train, of_training, stage_of_training),
     ]  # fmt: skip

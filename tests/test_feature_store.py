@@ -320,7 +320,7 @@ class TestDisk:
 
 def write_some(folder: Path, first: int, together: Any) -> None:
     store = opened(folder)
-    together.wait(timeout=60)
+    together.wait(timeout=300)
     for start in range(first, first + 12, 4):
         store.put_images({name(at): (made(at), SIZE) for at in range(start, start + 4)})
 

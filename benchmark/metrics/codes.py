@@ -73,17 +73,16 @@ class Codes:
             return float(self.levels[least]), float(self.levels[-1])
         return _value(self.lowest), _value(self.lowest + self.largest - self.unseen)
 
-    def exceeding(self, threshold: float) -> int:
-        """The least code whose values exceed a threshold (finite, float64); at most ``largest`` + 1."""
+    def exceeding(self, thresholds: Sequence[float]) -> npt.NDArray[np.int64]:
+        """For each threshold (within the range of float32) the least code whose values exceed it; at most ``largest`` + 1."""
+        exact = np.array(thresholds, np.float64)
         if self.levels is not None:
-            return int(self.levels.searchsorted(threshold, side="right"))
-        with np.errstate(over="ignore"):
-            rounded = np.float32(threshold)
-        if float(rounded) > threshold:
-            rounded = np.nextafter(rounded, np.float32(-math.inf))
-        bits = int(rounded.view(np.int32))
-        place = _mirrored(bits) + 1 - self.lowest
-        return min(max(place, 0) + self.unseen, self.largest + 1)
+            return self.levels.searchsorted(exact, side="right")
+        rounded = exact.astype(np.float32)
+        rounded = np.where(rounded > exact, np.nextafter(rounded, np.float32(-math.inf)), rounded)
+        bits = rounded.view(np.int32).astype(np.int64)
+        places = np.where(bits < 0, _LEAST - bits, bits) + 1 - self.lowest
+        return np.minimum(np.maximum(places, 0) + self.unseen, self.largest + 1)
 
 
 def keys_of(codes: Codes, masks: Sequence[Mask]) -> Keys:
@@ -111,13 +110,9 @@ def _above(bits: npt.NDArray[np.int32], low: int) -> npt.NDArray[np.uint32]:
     return bits.view(np.uint32) - np.uint32(low % 2**32)
 
 
-def _mirrored(bits: int) -> int:
-    """The bits of a float32 as a number that orders as the float does, and the reverse."""
-    return _LEAST - bits if bits < 0 else bits
-
-
 def _value(place: int) -> float:
-    return float(np.int32(_mirrored(place)).view(np.float32))
+    """The float32 of a place among all of them."""
+    return float(np.int32(_LEAST - place if place < 0 else place).view(np.float32))
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
+from math import inf
 from typing import Any, NamedTuple
 
 from . import kernels as loops
@@ -28,16 +29,14 @@ class Kernels(NamedTuple):
 
 
 _maps = 0
+_after: float = {"0": inf, "1": 0}.get(os.environ.get(VARIABLE, ""), AFTER)
 
 
 def kernels(maps: int = 0) -> Kernels | None:
     """The compiled loops, or None where it has not paid to compile them yet; ``maps`` more are going to be scored."""
     global _maps
     _maps += maps
-    asked = os.environ.get(VARIABLE, "")
-    if asked == "0" or (_maps < AFTER and asked != "1"):
-        return None
-    return load()
+    return load() if _maps >= _after else None
 
 
 @cache

@@ -7,9 +7,14 @@ and divergences are in nats. NaN is undefined.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.special import entr
+
+Rows: TypeAlias = npt.NDArray[np.float64]
 
 EPSILON = 1e-12
 """The least probability of a region in :func:`symmetric_kl`."""
@@ -25,16 +30,24 @@ def as_distribution(
     and under ``"sum"`` one with a negative value, gives a row of NaN. Raises ``ValueError`` for a temperature that
     is not positive.
     """
-    values = saliency.detach().cpu().double().flatten(1)
+    values = saliency.detach().cpu().double().flatten(1).numpy()
+    return torch.from_numpy(masses(values, mass, temperature))
+
+
+def masses(values: Rows, mass: Literal["sum", "clip", "softmax"] = "sum", temperature: float = 1.0) -> Rows:
+    """:func:`as_distribution` for rows of an array, float64 [batch, regions]."""
     if mass == "softmax":
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
-        return torch.softmax(values / temperature, dim=1)
+        powers = np.exp((values - values.max(1, keepdims=True)) / temperature)
+        return powers / powers.sum(1, keepdims=True)
     if mass == "clip":
-        values = values.clamp(min=0)
-    total = _sum(values)
-    total[(values < 0).any(1)] = torch.nan
-    return values / total[:, None]  # 0 / 0 is NaN
+        values = values.clip(min=0)
+    total = values.sum(1, keepdims=True)
+    if values.min() < 0:
+        total[(values < 0).any(1)] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return values / total  # 0 / 0 is NaN
 
 
 def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -44,9 +57,15 @@ def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) ->
     then holds the remaining mass. Nothing is renormalised. A weight that was computed as 1 - Σ p and came out
     negative, which is rounding noise, counts as 0.
     """
+    rows = p.numpy()
     if no_attention_weight is not None:
-        p = torch.cat((no_attention_weight[:, None].to(p), p), dim=1)
-    return _sum(torch.special.entr(p.clamp(min=0)))
+        rows = np.concatenate((no_attention_weight[:, None].to(p).numpy(), rows), axis=1)
+    return torch.from_numpy(entropies(rows))
+
+
+def entropies(p: Rows) -> Rows:
+    """:func:`entropy` for rows of an array: [batch]."""
+    return entr(p.clip(min=0)).sum(1)
 
 
 def focus(in_nats: float, regions: int) -> float:
@@ -66,15 +85,16 @@ def symmetric_kl(p: torch.Tensor, q: torch.Tensor, floor: float | None = EPSILON
     released code of "That's the Wrong Lung!" does (its maps may sum to less than 1); there, regions at which one row
     is 0 and the other is not make the divergence infinite.
     """
+    return torch.from_numpy(divergences(p.numpy(), q.numpy(), floor))
+
+
+def divergences(p: Rows, q: Rows, floor: float | None = EPSILON) -> Rows:
+    """:func:`symmetric_kl` for rows of arrays: [batch]."""
     if floor is not None:
-        p, q = p.clamp(min=floor), q.clamp(min=floor)
-        p, q = p / _sum(p)[:, None], q / _sum(q)[:, None]
-    terms = (p - q) * (p.log() - q.log())
-    if floor is None:
-        terms[(p == 0) & (q == 0)] = 0
-    return _sum(terms) / 2
-
-
-def _sum(rows: torch.Tensor) -> torch.Tensor:
-    # PyTorch's own sum of a single long row is split among threads, and its last bits depend on their number.
-    return torch.from_numpy(rows.numpy().sum(1))
+        p, q = p.clip(min=floor), q.clip(min=floor)
+        p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+        return ((p - q) * (np.log(p) - np.log(q))).sum(1) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = (p - q) * (np.log(p) - np.log(q))
+    terms[(p == 0) & (q == 0)] = 0
+    return terms.sum(1) / 2

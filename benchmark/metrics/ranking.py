@@ -60,7 +60,7 @@ class Ranking:
 
     def exceeding(self, thresholds: Sequence[float]) -> Places:
         """For each threshold the place from which on values exceed it; n where none does."""
-        codes = np.array([self.codes.exceeding(one) for one in thresholds], self.keys.dtype)
+        codes = self.codes.exceeding(thresholds).astype(self.keys.dtype)
         return self.keys.searchsorted(codes << self.keys.dtype.type(len(self.masks)))
 
 
