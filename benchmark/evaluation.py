@@ -157,7 +157,8 @@ def evaluate_all(
             for run in runs:
                 run.begin()
         _share_errors(runs, ours)
-        for run, done in zip(runs, ours.from_main([run.finished_before() for run in runs]), strict=True):
+        finished = ours.from_main([run.finished_before() for run in runs] if ours.is_main else [])
+        for run, done in zip(runs, finished, strict=True):
             run.done = frozenset(done)
         with ExitStack() as stack:
             for run in runs:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyarrow import compute
@@ -26,6 +27,13 @@ def of_task(rows: Rows, task: str, columns: Sequence[str]) -> pd.DataFrame:
     if isinstance(rows, StoredRows):
         return rows.of_task(task, columns)
     return rows.loc[rows["task"] == task, list(columns)]
+
+
+def numbers(rows: Rows, task: str, columns: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Some columns of numbers of a task's rows, [rows, columns], NaN where there is none."""
+    if isinstance(rows, StoredRows):
+        return rows.numbers(task, columns)
+    return of_task(rows, task, columns).to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def table_of(rows: Sequence[Row], instances: Mapping[str, Instance], suite: SuiteSpec, subsets: Subsets) -> pa.Table:

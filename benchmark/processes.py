@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -47,6 +47,7 @@ class Processes:
             distributed.broadcast_object_list(box, src=0)
         except RuntimeError as error:
             raise _gone() from error
+        self._let_all_receive()
         received: Item = box[0]
         return received
 
@@ -61,7 +62,17 @@ class Processes:
             distributed.all_gather_object(box, value)
         except RuntimeError as error:
             raise _gone() from error
+        self._let_all_receive()
         return box
+
+    @staticmethod
+    def _let_all_receive() -> None:
+        """A process that ends cuts off those that are receiving still; so nobody goes on before all are through. If one has died
+        since, the next exchange says so."""
+        from torch import distributed
+
+        with suppress(RuntimeError):
+            distributed.barrier()
 
     def wait(self) -> None:
         """Wait until all processes are here. Raises :class:`WronglungError` when one of them is gone."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SENTENCES_PER_IMAGE = 8
 """How many times more sentences than images are encoded in a batch: a sentence is that much smaller at least, and an
 adapter that groups sentences by length needs many to choose from."""
-SENTENCE_CACHE = 2 << 30
+SENTENCE_CACHE = 1 << 30
 """Bytes of sentence features kept; with less than all sentences in it, some are encoded again."""
 
 

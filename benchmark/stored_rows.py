@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyarrow import compute, ipc, parquet
@@ -24,12 +25,19 @@ class StoredRows:
 
     def of_task(self, task: str, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of a task's rows, in order of instance id."""
+        return pa.concat_tables(self._groups(task, columns)).to_pandas()
+
+    def numbers(self, task: str, columns: Sequence[str]) -> npt.NDArray[np.float64]:
+        """The same of columns of numbers, [rows, columns], NaN where there is none."""
+        return np.concatenate(
+            [table.to_pandas().to_numpy(dtype=np.float64, na_value=np.nan) for table in self._groups(task, columns)]
+        )
+
+    def _groups(self, task: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         with parquet.ParquetFile(self.file) as file:
-            groups = []
             for number in range(file.num_row_groups):
                 table = file.read_row_group(number, columns=list(dict.fromkeys((*columns, "task"))))
-                groups.append(table.filter(compute.equal(table["task"], task)).select(list(columns)))
-        return pa.concat_tables(groups).to_pandas()
+                yield table.filter(compute.equal(table["task"], task)).select(list(columns))
 
 
 def sort_rows(
@@ -84,5 +92,5 @@ def _distributed(tables: Iterable[pa.Table], place: Mapping[str, int], scratch: 
     return files
 
 
-def _places(table: pa.Table, place: Mapping[str, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _places(table: pa.Table, place: Mapping[str, int]) -> npt.NDArray[np.int64]:
     return np.array([place[identity] for identity in table["instance_id"].to_pylist()], dtype=np.int64)

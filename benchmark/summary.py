@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..tasks.schema import SuiteSpec, TaskSpec
-from .frame import Rows, of_task
+from .frame import Rows, numbers, of_task
 from .metrics.catalogue import ONLY_FOR, find_metric
 from .metrics.correlation import pearson_pairs
 from .results import Correlation, Score
@@ -39,11 +39,12 @@ def _of_task(
     seed: int,
 ) -> Iterator[Score]:
     metrics = [metric for metric in suite.metrics if _belongs(metric, task, suite)]
-    own = of_task(rows, task.name, (*metrics, "changed"))
-    values, changed = own[metrics].to_numpy(dtype=np.float64), own["changed"].to_numpy(dtype=np.bool_)
+    values = numbers(rows, task.name, metrics)
+    changed = of_task(rows, task.name, ("changed",))["changed"].to_numpy(dtype=np.bool_)
     deltas = None
     if task.perturbation is not None:
-        deltas = values - of_task(rows, suite.base_of(task).name, metrics).to_numpy(dtype=np.float64)
+        deltas = numbers(rows, suite.base_of(task).name, metrics)
+        np.subtract(values, deltas, out=deltas)
         deltas[:, [metric in ONLY_FOR for metric in metrics]] = np.nan
     for subset, inside in members.items():
         yield from _block(task, subset, metrics, values, deltas, changed & inside, inside, clusters, seed)
@@ -121,7 +122,7 @@ def correlations(rows: Rows, suite: SuiteSpec) -> list[Correlation]:
     """Pairwise Pearson correlations over the instances of the suite's first task (the paper's Table 12)."""
     if not suite.correlations:
         return []
-    quantities = of_task(rows, suite.tasks[0].name, suite.correlations).astype(np.float64)
+    quantities = pd.DataFrame(numbers(rows, suite.tasks[0].name, suite.correlations), columns=[*suite.correlations])
     return [Correlation(a=a, b=b, r=r, n_instances=n) for a, b, r, n in pearson_pairs(quantities, suite.correlations)]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,16 @@ class Entry:
     arguments: dict[str, str] = field(default_factory=dict)
 
 
+_Value = str | int | float | bool
+
+
 class _Listed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field(min_length=1)
     name: str | None = Field(default=None, min_length=1)
-    arguments: dict[str, str | int | float | bool] = {}
+    arguments: dict[str, _Value] = {}
+    each: dict[str, _Value | list[_Value]] = Field(default={}, max_length=1)
 
 
 class _Sweep(BaseModel):
@@ -39,17 +44,26 @@ class _Sweep(BaseModel):
 
 
 def read_sweep(file: Path) -> list[Entry]:
-    """The models of a sweep file.
+    """The models of a sweep file, in its order.
 
     ::
 
         models:
           - oracle
           - model: gloria
-            name: epoch-10                       # the run's folder
+            name: epoch-10                                  # the run's folder
             arguments: {checkpoint: epoch10.safetensors}
+          - model: gloria                                   # a run for each file, sorted: gloria-a, gloria-b
+            each: {checkpoint: runs/train/*/best.safetensors}
+          - model: biomedclip                               # a run for each value: biomedclip-gradcam, ...
+            each: {method: [gradcam, chefer]}
 
-    Raises :class:`WronglungError` for a file that is missing or is no sweep, and for two runs of the same folder.
+    Relative paths, also in patterns, are relative to the working directory, as on the command line. A run of ``each`` is
+    named after its value, or after the part of a file's name from the pattern's first wildcard (``*``, ``?``, ``[...]``, ``**``)
+    to its last, so that files which appear later change no name.
+
+    Raises :class:`WronglungError` for a file that is missing or is no sweep, for a pattern that matches no file, and for two
+    runs of the same folder.
     """
     try:
         content: Any = read_yaml(file)
@@ -57,17 +71,32 @@ def read_sweep(file: Path) -> list[Entry]:
     except ValidationError as error:
         raise WronglungError(f"{file}: {explain(error)}") from error
     listed = [_Listed(model=one) if isinstance(one, str) else one for one in sweep.models]
-    return _distinct(
-        [
-            Entry(
-                one.model,
-                folder_name(one.name or one.model),
-                {key: _text(value) for key, value in one.arguments.items()},
-            )
-            for one in listed
-        ],
-        str(file),
-    )
+    return _distinct([entry for one in listed for entry in _entries_of(one, file)], str(file))
+
+
+def _entries_of(listed: _Listed, file: Path) -> Iterator[Entry]:
+    name = listed.name or listed.model
+    arguments = {key: _text(value) for key, value in listed.arguments.items()}
+    if not listed.each:
+        yield Entry(listed.model, folder_name(name), arguments)
+    for key, given in listed.each.items():
+        if key in arguments:
+            raise WronglungError(f"{file}: {name}: {key!r} is in `arguments` and in `each`; leave one of them out")
+        for one in given if isinstance(given, list) else [given]:
+            for value, label in _expanded(_text(one), f"{file}: {name}: {key}"):
+                yield Entry(listed.model, folder_name(f"{name}-{label}"), {**arguments, key: value})
+
+
+def _expanded(value: str, where: str) -> list[tuple[str, str]]:
+    """A value, or the files that match it as a pattern, sorted; each with what tells it from the others."""
+    first, last = re.search(r"[*?[]", value), re.search(r"[^]*?]*$", value)
+    if first is None or last is None or first.start() >= last.start():
+        return [(value, value)]
+    found = sorted(glob.glob(value, recursive=True))  # noqa: PTH207 (Path knows no absolute patterns)
+    if not found:
+        raise WronglungError(f"{where}: no file matches {value!r}")
+    before, after = value[: first.start()], last[0]
+    return [(one, one.removeprefix(before).removesuffix(after) or one) for one in found]
 
 
 def entries_of(models: Sequence[str]) -> list[Entry]:
@@ -76,8 +105,12 @@ def entries_of(models: Sequence[str]) -> list[Entry]:
 
 
 def folder_name(name: str) -> str:
-    """A name as that of a folder: letters, digits, ``.``, ``_`` and ``-``, at most 100, the first no point."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:100] or "_"
+    """A name as that of a folder: letters, digits, ``.``, ``_`` and ``-``, the last 100 of them, the first no point.
+
+    Of a model in a Python file it is that of the file and of the class.
+    """
+    short = re.sub(r"^.*/(?=[^/]+\.py:)", "", name, flags=re.DOTALL)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", short)[-100:].lstrip(".") or "_"
 
 
 def _distinct(entries: list[Entry], where: str) -> list[Entry]:

@@ -18,7 +18,6 @@ import hashlib
 import pstats
 import resource
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,22 +58,22 @@ class Plain:
         files = BertFiles(bert / "vocab.txt", bert / "config.json", str(bert))
         self.network = build_network(read_weights(checkpoint), files, checkpoint)
         self.captions = Captions.read(files.vocabulary)
-        self.seconds: Counter[str] = Counter()
+        self.resolution = load_suite(SUITE).protocol.resolution
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
         start = time.process_time()
         yield
-        self.seconds[stage] += time.process_time() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
 
     @torch.no_grad()
     def answer(self, question: Question) -> tuple[float, float]:
         """AUROC and average precision of a question that can be asked; NaN where the mask is empty or full."""
         assert question.trial is not None
-        with self.time("decoding"):
-            with Image.open(question.instance.image.path) as film:
-                levels = torch.tensor(model_input(film.convert("L")))
-                where = geometry(*film.size)
+        with self.time("decoding"), Image.open(question.instance.image.path) as film:
+            levels = torch.tensor(model_input(film.convert("L")))
+            where = geometry(*film.size)
         with self.time("image encoding"):
             regions, _ = self.network.img_encoder(normalise(levels)[None, None])
         (caption,) = self.captions([question.trial.sentence])
@@ -91,7 +90,7 @@ class Plain:
         with self.time("metrics"):
             side = where.frame_width
             pixels = functional.interpolate(saliency, (side, side), mode="bilinear")[0, 0].numpy().ravel()
-            mask = scoring_frame(where, "model", None).mask(question.trial.boxes).reshape(-1)
+            mask = scoring_frame(where, "model", self.resolution).mask(question.trial.boxes).reshape(-1)
             mask = np.asarray(mask)
             if mask.all() or not mask.any():
                 return float("nan"), float("nan")
@@ -181,16 +180,18 @@ def against_plain(
     questions = [one for image in Plan(suite, data).images() for one in image.questions if one.trial is not None]
     chosen = spread(questions, given.plain)
     mine = [one for one in questions if one.instance.id in chosen]
-    table = results.instances.set_index(["instance_id", "task"])
+    frame = results.instances
+    named = zip(frame["instance_id"], frame["task"], strict=True)
+    known = dict(zip(named, zip(frame["auroc"], frame["average_precision"], strict=True), strict=True))
     off = [0.0, 0.0]
     ours, stages, theirs = [], [], []
     for _ in range(given.rounds):
         plain.seconds.clear()
         for question in mine:
-            row = table.loc[(question.instance.id, suite.tasks[question.task].name)]
+            expected = known[question.instance.id, suite.tasks[question.task].name]
             for at, value in enumerate(plain.answer(question)):
                 if not np.isnan(value):
-                    off[at] = max(off[at], abs(value - row[("auroc", "average_precision")[at]]))
+                    off[at] = max(off[at], abs(value - expected[at]))
         theirs.append({stage: seconds / len(chosen) for stage, seconds in plain.seconds.items()})
         model.seconds.clear()
         ours.append(cpu(lambda: evaluate(model, data, suite, workers=1)) / len(data.instances))

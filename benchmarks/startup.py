@@ -67,7 +67,8 @@ def main() -> None:
         ]
         for name, times in seconds.items()
     ]
-    print(tabulate(rows, ["process", "wall s", "CPU s", "ratio"], floatfmt=("", ".2f", ".2f", ".1f"), tablefmt="github"))  # noqa: T201
+    heads = ["process", "wall s", "CPU s", "ratio"]
+    print(tabulate(rows, heads, floatfmt=("", ".2f", ".2f", ".1f"), tablefmt="github"))  # noqa: T201
 
 
 if __name__ == "__main__":

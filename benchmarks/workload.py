@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,17 +49,21 @@ RELEASED = Size((3, 4, 6, 3), 12, 768)
 TINY = Size((1, 1, 1, 1), 2, 64)
 
 
-def films(folder: Path, count: int, size: tuple[int, int] = MEGAPIXELS_7_5) -> Dataset:
-    """A dataset of ``count`` films of ``size`` (width, height), which are written to the folder if they are not there yet."""
-    # A patient of the test split has about one film, and a fifth of all are in it.
-    patients = next(n for n in range(5 * count, 100 * count, 5 * count) if len(_images(read(patients=n, size=128))) >= count)
-    data = read(patients=patients, size=128)
+def films(folder: Path, count: int, size: tuple[int, int] = MEGAPIXELS_7_5, files: int | None = None) -> Dataset:
+    """A dataset of ``count`` films of ``size`` (width, height), which are written to the folder if they are not there yet.
+
+    ``files``: how many different ones there are; films then share them, and are read and decoded nevertheless.
+    """
+    # A fifth of the patients are in the test split, and have at least one film.
+    data = read(patients=6 * count + 40, size=128)
     chosen = _images(data)[:count]
+    assert len(chosen) == count, "more patients are needed"
+    written = chosen[:files]
     width, height = size
     folder = folder / f"films-{width}x{height}"
     folder.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).normal(0, 4, (height, width)).astype(np.float32)
-    paths = {image.id: folder / f"{image.id}.jpg" for image in chosen}
+    paths = {image.id: folder / f"{written[at % len(written)].id}.jpg" for at, image in enumerate(chosen)}
 
     def write(numbered: tuple[int, ImageRef]) -> None:
         number, image = numbered
@@ -69,7 +73,7 @@ def films(folder: Path, count: int, size: tuple[int, int] = MEGAPIXELS_7_5) -> D
             Image.fromarray(levels).save(paths[image.id], quality=95)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(write, enumerate(chosen)))
+        list(pool.map(write, enumerate(written)))
     across, down = width / 128, height / 128
     instances = tuple(
         replace(
@@ -186,9 +190,3 @@ class Named(Preprocessed):
     """A prepared image that can be recognised."""
 
     name: str
-
-
-def shares(seconds: Mapping[str, float]) -> dict[str, str]:
-    """Stages of a manifest as shares of the total."""
-    total = seconds["total"]
-    return {stage: f"{one / total:.1%}" for stage, one in seconds.items() if stage != "total"}

@@ -85,7 +85,7 @@ def test_metrics_for_one_task_name_a_task_that_there_is() -> None:
 
 
 def test_every_ranking_metric_is_listed() -> None:
-    scores = score(rank(torch.rand(100)), np.arange(100) < 20)
+    (scores,) = score(rank(torch.rand(100), [np.arange(100) < 20]))
     assert set(scores) <= set(METRICS)
     assert all(METRICS[name].range[0] <= value <= METRICS[name].range[1] for name, value in scores.items())
 

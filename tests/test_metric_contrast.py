@@ -30,7 +30,9 @@ def plain(pixels: Floats, mask: BoolArray) -> float:
 
 
 def cnr(pixels: Floats, mask: BoolArray) -> float:
-    return Contrast.of(pixels).against(mask)
+    seen = pixels[np.isfinite(pixels)]
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (-math.inf, -math.inf)
+    return Contrast.of(pixels.reshape(-1), low, high).against(np.flatnonzero(mask))
 
 
 @st.composite

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wronglung.benchmark.metrics.pointing import maxima, pointing_game, share_near
-from wronglung.benchmark.metrics.ranking import places, rank
+from wronglung.benchmark.metrics.ranking import rank
 
 BoolArray = npt.NDArray[np.bool_]
 SIZE = 40
@@ -20,10 +20,11 @@ SIZE = 40
 
 def played(pixels: npt.NDArray[np.float64], mask: BoolArray, tolerance: int = 15) -> list[float]:
     """Expected, first, any, and within the tolerance."""
-    ranking = rank(torch.from_numpy(pixels).float().flatten())
-    figures = pointing_game(ranking, places(ranking, mask.ravel()))
+    ranking = rank(torch.from_numpy(pixels).float().flatten(), [mask.ravel()])
+    start = int(ranking.groups([pixels.size - 1])[0][0])
+    figures = pointing_game(start, pixels.size, ranking.masks[0], bool(mask.flat[pixels.argmax()]))
     assert list(figures) == ["pointing_game", "pointing_game_first", "pointing_game_any"]
-    return [*figures.values(), share_near(maxima(ranking), mask, tolerance)]
+    return [*figures.values(), share_near(maxima(pixels), mask, tolerance)]
 
 
 def box(y1: int, y2: int, x1: int, x2: int, size: int = SIZE) -> BoolArray:

@@ -1,36 +1,35 @@
-"""The cost of the metric engine, as ratios of CPU time measured side by side in one thread.
-
-The workload is one instance of the benchmark: four 19 × 19 maps (of the true, a swapped, a random and a synthetic
-sentence) brought to 224 × 224 pixels, and six evaluations, since the true sentence's map is also scored against
-shuffled and random boxes.
-"""
+"""The cost of the metric engine, as ratios of CPU time measured side by side in one thread, on the workload of ``benchmarks/metrics.py``."""
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
-import time
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
-from scipy.stats import entropy as scipy_entropy
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from wronglung.benchmark.frames import scoring_frame
-from wronglung.benchmark.geometry import Geometry
-from wronglung.benchmark.metrics.distribution import as_distribution, entropy, symmetric_kl
-from wronglung.benchmark.metrics.ranking import rank, score
+from wronglung.benchmark.metrics import compiled, ranking
 
-BoolArray = npt.NDArray[np.bool_]
+INSTANCES = 8
 
-EVALUATIONS = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0)]
-"""Which map is scored against which mask."""
-PERCENTS = (5, 10, 20, 30)
-FRAME = scoring_frame(Geometry.squash(224, 224, 224, 224), "model")
-ROUNDS = 9
+
+def _benchmark() -> Any:
+    path = Path(__file__).parent.parent / "benchmarks" / "metrics.py"
+    spec = importlib.util.spec_from_file_location("metrics_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+BENCHMARK = _benchmark()
+needs_numba = pytest.mark.skipif(compiled.load() is None, reason="numba is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -41,94 +40,58 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def workload(seed: int) -> tuple[torch.Tensor, list[BoolArray]]:
-    """Four smooth attention maps and three masks of 1 to 4 boxes."""
-    rng = np.random.default_rng(seed)
-    noise = rng.normal(size=(4, 21, 21))
-    logits = np.sum([noise[:, i : i + 19, j : j + 19] for i in range(3) for j in range(3)], axis=0) / 3
-    masks = []
-    for _ in range(3):
-        mask = np.zeros((224, 224), np.bool_)
-        for _ in range(rng.integers(1, 5)):
-            height, width = rng.integers(20, 110, 2)
-            y, x = rng.integers(0, 224 - height), rng.integers(0, 224 - width)
-            mask[y : y + height, x : x + width] = True
-        masks.append(mask.ravel())
-    return torch.softmax(torch.from_numpy(logits).float().flatten(1), dim=1).reshape(4, 19, 19), masks
+@pytest.fixture(scope="module")
+def seconds() -> dict[str, list[float]]:
+    """CPU seconds an instance, of all implementations on the same instances in turn."""
+    given = [BENCHMARK.instance(seed) for seed in range(INSTANCES)]
+    times: dict[str, list[float]] = BENCHMARK.interleaved(BENCHMARK.implementations(), given)
+    return times
 
 
-def engine(maps: torch.Tensor, masks: list[BoolArray]) -> list[dict[str, float]]:
-    p = as_distribution(maps)
-    spread, moved = entropy(p).tolist(), symmetric_kl(p[:1].expand_as(p), p).tolist()
-    results = []
-    for at, saliency in enumerate(maps):
-        ranking = rank(FRAME.sample(saliency, "bilinear").flatten())
-        results += [
-            score(ranking, masks[against]) | {"entropy": spread[at], "kl": moved[at]}
-            for scored, against in EVALUATIONS
-            if scored == at
-        ]
-    return results
-
-
-def scikit_learn(maps: torch.Tensor, masks: list[BoolArray]) -> list[dict[str, float]]:
-    """Every evaluation on its own, as research code does it."""
-    results = []
-    for at, against in EVALUATIONS:
-        pixels = F.interpolate(maps[at][None, None], size=(224, 224), mode="bilinear").flatten().numpy()
-        mask = masks[against]
-        result = {
-            "auroc": float(roc_auc_score(mask, pixels)),
-            "average_precision": float(average_precision_score(mask, pixels)),
-        }
-        for p in PERCENTS:
-            below = len(pixels) - len(pixels) * p // 100
-            top = pixels > np.partition(pixels, below - 1)[below - 1]
-            hits = (top & mask).sum()
-            result[f"precision@{p}"] = hits / top.sum()
-            result[f"recall@{p}"] = hits / mask.sum()
-            result[f"iou@{p}"] = hits / (top | mask).sum()
-        base, other = maps[0].double().flatten().numpy(), maps[at].double().flatten().numpy()
-        result["entropy"] = float(scipy_entropy(other))
-        result["kl"] = float(scipy_entropy(base, other) + scipy_entropy(other, base)) / 2
-        results.append(result)
-    return results
-
-
-def cpu_seconds(run: Callable[[], object]) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
-def median_ratio(slow: Callable[[int], object], fast: Callable[[int], object]) -> float:
-    """The median over interleaved rounds of slow CPU time over fast."""
-    slow(0), fast(0)
-    return statistics.median(
-        cpu_seconds(lambda seed=seed: slow(seed)) / cpu_seconds(lambda seed=seed: fast(seed))  # type: ignore[misc]
-        for seed in range(1, ROUNDS + 1)
-    )
+def ratio(seconds: dict[str, list[float]], name: str) -> float:
+    return statistics.median(a / b for a, b in zip(seconds["scikit-learn"], seconds[name], strict=True))
 
 
 def test_both_sides_compute_the_same_figures() -> None:
-    for mine, theirs in zip(engine(*workload(0)), scikit_learn(*workload(0)), strict=True):
+    given = [BENCHMARK.instance(0)]
+    for name, run in BENCHMARK.implementations().items():
+        if name != "scikit-learn":
+            assert max(BENCHMARK.largest_differences(given, run).values()) < 1e-12, name
         # The interpolations differ in the last bits, which reorders near ties.
-        assert {name: mine[name] for name in theirs} == pytest.approx(theirs, abs=2e-4)
+        for mine, theirs in zip(run(given[0]), BENCHMARK.scikit_learn(given[0]), strict=True):
+            assert {one: mine[one] for one in theirs} == pytest.approx(theirs, abs=2e-4)
 
 
-def test_the_engine_is_many_times_faster_than_scikit_learn_per_evaluation() -> None:
-    loads = [workload(seed) for seed in range(ROUNDS + 1)]
-    ratio = median_ratio(lambda seed: scikit_learn(*loads[seed]), lambda seed: engine(*loads[seed]))
-    assert ratio >= 15, f"{ratio:.1f} times faster"
+def test_the_engine_is_many_times_faster_than_scikit_learn_per_evaluation(seconds: dict[str, list[float]]) -> None:
+    times = ratio(seconds, "wronglung")
+    assert times >= 15, f"{times:.1f} times faster"
 
 
-def test_another_mask_costs_a_fraction_of_the_first() -> None:
-    loads = [workload(seed) for seed in range(ROUNDS + 1)]
-    rankings = [rank(FRAME.sample(maps[0], "bilinear").flatten()) for maps, _ in loads]
+@needs_numba
+def test_compiled_it_is_many_times_faster_still(seconds: dict[str, list[float]]) -> None:
+    times = ratio(seconds, "wronglung, compiled")
+    assert times >= 50, f"{times:.1f} times faster"
 
-    def first(seed: int) -> None:
-        maps, masks = loads[seed]
-        score(rank(FRAME.sample(maps[0], "bilinear").flatten()), masks[0])
 
-    ratio = median_ratio(first, lambda seed: score(rankings[seed], loads[seed][1][1]))
-    assert ratio >= 2.5, f"the first mask costs {ratio:.1f} times as much"
+@pytest.mark.parametrize(
+    "kernels", [pytest.param(lambda: None, id="numpy"), pytest.param(compiled.load, marks=needs_numba)]
+)
+def test_another_mask_costs_a_fraction_of_the_first(kernels: Callable[[], compiled.Kernels | None]) -> None:
+    part = BENCHMARK.further_mask([BENCHMARK.instance(seed) for seed in range(INSTANCES)], kernels())
+    assert part <= 0.4, f"{part:.2f} of the first"
+
+
+@needs_numba
+def test_a_map_is_sorted_once_for_all_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = compiled.load()
+    assert kernels is not None
+    sorts = []
+
+    def counted(*given: Any) -> Any:
+        sorts.append(given)
+        return kernels.radix_sort(*given)
+
+    monkeypatch.setattr(ranking, "sort", None)
+    with BENCHMARK.loops(kernels._replace(radix_sort=counted)):
+        assert len(BENCHMARK.engine(BENCHMARK.instance(0))) == 6
+    assert len(sorts) == 4

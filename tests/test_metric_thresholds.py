@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, jaccard_score
 
-from wronglung.benchmark.metrics.ranking import places, rank
+from wronglung.benchmark.metrics.ranking import rank
 from wronglung.benchmark.metrics.thresholds import THRESHOLDS, cuts, overlaps
 
 Scale = Literal["minmax", "clamp"]
@@ -23,8 +23,8 @@ SCALES: list[Scale] = ["minmax", "clamp"]
 
 
 def figures(pixels: Pixels, mask: BoolArray, scale: Scale) -> tuple[float, float]:
-    ranking = rank(torch.from_numpy(pixels))
-    return overlaps(cuts(ranking, scale), places(ranking, mask), len(pixels))
+    ranking = rank(torch.from_numpy(pixels), [mask])
+    return overlaps(cuts(ranking, scale), ranking.masks[0], len(pixels))
 
 
 def naive(pixels: Pixels, mask: BoolArray, scale: Scale) -> tuple[float, float]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +21,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from wronglung.benchmark.frames import Interpolation, scoring_frame
 from wronglung.benchmark.geometry import Geometry
+from wronglung.benchmark.metrics import codes, compiled, ranking
+from wronglung.benchmark.metrics.codes import MOST_MASKS
 from wronglung.benchmark.metrics.ranking import Ties, rank, score
 
 BoolArray = npt.NDArray[np.bool_]
@@ -34,7 +39,8 @@ TIES: list[Ties] = ["exact", "released"]
 
 
 def scored(pixels: torch.Tensor, mask: BoolArray | list[bool], ties: Ties = "exact") -> dict[str, float]:
-    return score(rank(pixels), np.asarray(mask), ties)
+    (scores,) = score(rank(pixels, [np.asarray(mask)]), ties)
+    return scores
 
 
 def naive(pixels: list[float], mask: list[bool], ties: Ties) -> dict[str, float]:
@@ -181,11 +187,17 @@ def test_areas_equal_scikit_learns_on_any_kind_of_map(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", full_size_maps())
-def test_the_values_are_kept_in_order(name: str) -> None:
+def test_it_is_known_how_many_pixels_exceed_a_value(name: str) -> None:
     pixels = full_size_maps()[name]
-    values = rank(pixels).values()
-    assert values.dtype == (np.float64 if pixels.dtype == torch.float64 else np.float32)
-    np.testing.assert_array_equal(values, np.sort(pixels.to(torch.from_numpy(values).dtype).numpy()))
+    values = pixels.double().numpy()
+    ranking = rank(pixels)
+    low, high = ranking.codes.range()
+    assert (low, high) == (values.min(), values.max())
+    thresholds = [low, *np.random.default_rng(0).choice(values, 20).tolist(), low / 2 + high / 2, high]
+    if abs(high) < 1e30:
+        thresholds += [low - 1, np.nextafter(low, -9), np.nextafter(high, 9e9), high + 1]
+    expected = [len(values) - int((values > one).sum()) for one in thresholds]
+    assert ranking.exceeding(thresholds).tolist() == expected
 
 
 @pytest.mark.parametrize("ties", TIES)
@@ -278,8 +290,78 @@ def test_only_the_order_of_the_values_matters() -> None:
 
 
 def test_a_mask_may_be_a_tensor_or_an_array() -> None:
-    ranking, mask = rank(pixels_of(smooth_map(1), "bilinear")), random_boxes(1)
-    assert score(ranking, torch.from_numpy(mask)) == score(ranking, mask)
+    pixels, mask = pixels_of(smooth_map(1), "bilinear"), random_boxes(1)
+    one, other = score(rank(pixels.numpy(), [torch.from_numpy(mask), mask]))
+    assert one == other == scored(pixels, mask)
+
+
+BY_SORT = {"numpy": codes._numpy_sort, "torch": codes._torch_sort}
+
+
+@settings(max_examples=150, deadline=None)
+@given(maps_and_masks(), st.integers(0, MOST_MASKS), st.booleans(), st.sampled_from(TIES))
+def test_compiled_loops_give_the_same_bytes(
+    case: tuple[list[float], list[bool]], count: int, double: bool, ties: Ties
+) -> None:
+    pixels, mask = case
+    masks = [np.roll(mask, at) for at in range(count)]
+    values = torch.tensor(pixels, dtype=torch.float64 if double else torch.float32)
+    assert len({repr(score(rank_by(way, values, masks), ties)) for way in ways()}) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, MOST_MASKS])
+@pytest.mark.parametrize("name", full_size_maps())
+def test_compiled_loops_give_the_same_bytes_on_any_kind_of_map(name: str, count: int) -> None:
+    pixels = full_size_maps()[name]
+    rng = np.random.default_rng(0)
+    masks = [rng.random(len(pixels)) < share for share in rng.random(count)]
+    rankings = [rank_by(way, pixels, masks) for way in ways()]
+    assert len({repr(score(one)) for one in rankings}) == 1
+    for one in rankings:
+        assert [len(hits.places) for hits in one.masks] == [mask.sum() for mask in masks]
+
+
+def ways() -> list[str]:
+    return [*BY_SORT, "compiled"] if compiled.load() is not None else [*BY_SORT]
+
+
+def rank_by(way: str, pixels: torch.Tensor, masks: list[BoolArray]) -> ranking.Ranking:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "sort", BY_SORT.get(way))
+        patch.setattr(ranking, "kernels", lambda maps: compiled.load() if way == "compiled" else None)
+        return rank(pixels, masks)
+
+
+def test_more_masks_than_keys_have_room_for_are_refused() -> None:
+    with pytest.raises(ValueError, match=f"at once, {MOST_MASKS}"):
+        rank(torch.zeros(4), [np.zeros(4, np.bool_)] * (MOST_MASKS + 1))
+
+
+class TestWhenToCompile:
+    @pytest.fixture(autouse=True)
+    def nothing_scored_yet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(compiled, "_maps", 0)
+        monkeypatch.setattr(compiled, "load", lambda: compiled.Kernels(print, print, print))
+
+    def test_a_short_run_does_not_pay_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(compiled, "_after", 3)
+        given = [compiled.kernels(maps) is not None for maps in (0, 1, 1, 0, 1, 0)]
+        assert given == [False] * 4 + [True] * 2
+
+    @pytest.mark.parametrize(("value", "expected"), [("0", "None"), ("1", "compiled"), ("", "None")])
+    def test_the_environment_decides(self, value: str, expected: str) -> None:
+        code = (
+            "from wronglung.benchmark.metrics import compiled; compiled.load = lambda: 'compiled';"
+            "print(compiled.kernels(1)); import sys; assert 'numba' not in sys.modules"
+        )
+        environment = {**os.environ, "WRONGLUNG_COMPILED": value}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
+
+
+def test_without_numba_or_a_folder_to_keep_it_in_results_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert compiled.load.__wrapped__() is None
 
 
 @contextmanager
@@ -312,17 +394,18 @@ def test_a_map_is_sorted_once_for_all_its_masks(monkeypatch: pytest.MonkeyPatch)
 
         return wrapper
 
-    for module, name in [(torch, "sort"), (torch, "argsort"), (np, "sort"), (np, "argsort")]:
+    for module, name in [(torch, "argsort"), (np, "argsort"), (np, "unique")]:
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
-    ranking = rank(pixels_of(smooth_map(0), "bilinear"))
-    for seed in range(5):
-        score(ranking, random_boxes(seed))
-        score(ranking, random_boxes(seed), "released")
+    monkeypatch.setattr(ranking, "sort", counted(codes.sort))
+    monkeypatch.setattr(ranking, "kernels", lambda maps: None)
+    ranked = rank(pixels_of(smooth_map(0), "bilinear"), [random_boxes(seed) for seed in range(5)])
+    for ties in TIES:
+        score(ranked, ties)
     assert sorts == 1
 
 
 def test_other_percentages_can_be_asked_for() -> None:
-    result = score(rank(torch.arange(1000.0)), np.arange(1000) >= 990, percents=(1,))
+    (result,) = score(rank(torch.arange(1000.0), [np.arange(1000) >= 990]), percents=(1,))
     further = {"average_precision_normalized", "relevance_rank_accuracy"}
     assert set(result) == {"auroc", "average_precision", "precision@1", "recall@1", "f1@1", "iou@1", *further}
     assert set(result.values()) == {1.0}
@@ -344,19 +427,19 @@ def test_nan_is_refused(dtype: torch.dtype, sign: int) -> None:
     pixels = torch.tensor([1.0, math.copysign(math.nan, sign), math.inf, -math.inf], dtype=dtype)
     with pytest.raises(ValueError, match="NaN"):
         rank(pixels)
-    assert len(rank(pixels[[0, 2, 3]]).order) == 3
+    assert len(rank(pixels[[0, 2, 3]]).keys) == 3
 
 
 @pytest.mark.parametrize("mask", [np.zeros(3, np.bool_), np.zeros((2, 2), np.bool_), np.zeros(4, np.int64)])
 def test_a_mask_of_another_shape_or_type_is_refused(mask: BoolArray) -> None:
     with pytest.raises(ValueError, match="mask must be bool"):
-        score(rank(torch.zeros(4)), mask)
+        rank(torch.zeros(4), [mask])
 
 
 @pytest.mark.parametrize("percent", [0, 100, -5])
 def test_percentages_outside_0_to_100_are_refused(percent: int) -> None:
     with pytest.raises(ValueError, match="percents"):
-        score(rank(torch.zeros(4)), np.ones(4, np.bool_), percents=(percent,))
+        score(rank(torch.zeros(4), [np.ones(4, np.bool_)]), percents=(percent,))
 
 
 @pytest.mark.cuda
@@ -366,7 +449,7 @@ def test_percentages_outside_0_to_100_are_refused(percent: int) -> None:
 def test_a_map_on_a_gpu_scores_the_same_to_the_last_bit(name: str, ties: Ties) -> None:
     pixels = full_size_maps()[name]
     mask = np.random.default_rng(6).random(len(pixels)) < 0.2
-    on_gpu = score(rank(pixels.cuda()), torch.from_numpy(mask).cuda(), ties)
+    (on_gpu,) = score(rank(pixels.cuda(), [torch.from_numpy(mask).cuda()]), ties)
     assert repr(on_gpu) == repr(scored(pixels, mask, ties))
 
 

@@ -134,11 +134,11 @@ class TestEconomy:
     def test_each_distinct_pair_is_aligned_and_ranked_once(
         self, sketch: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ranked: list[torch.Tensor] = []
+        ranked: list[Any] = []
 
-        def counted(pixels: torch.Tensor) -> ranking.Ranking:
+        def counted(pixels: Any, masks: Any) -> ranking.Ranking:
             ranked.append(pixels)
-            return ranking.rank(pixels)
+            return ranking.rank(pixels, masks)
 
         monkeypatch.setattr(scoring, "rank", counted)
         model = FakeDual()

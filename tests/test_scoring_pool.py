@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -113,8 +114,15 @@ def test_a_dead_decoder_ends_training_and_it_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(folder, "write_state", then_kill)
-        with pytest.raises(WronglungError, match=r"a process that decodes films has died .*; --resume goes on"):
+        said = ""
+        try:
             train(load_config("retrained", changes=[*changes, "workers=1"]), data, data, tmp_path / "run")
+        except WronglungError as error:
+            said = str(error)
+    # Torch complains about the process, at whatever signal, as long as anybody holds the frames.
+    gc.collect()
+    assert "a process that decodes films has died (" in said
+    assert "--resume goes on from the last saved state" in said
     train(load_config("retrained", changes=changes), data, data, tmp_path / "run", resume=True)
     for name in ("best.safetensors", "last.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.float64]"
+Pixels: TypeAlias = npt.NDArray[np.floating[Any]]
+"""float32 or float64."""
 Mask: TypeAlias = npt.NDArray[np.bool_]
-Keys: TypeAlias = "npt.NDArray[np.uint32] | npt.NDArray[np.uint64]"
+Keys: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+"""uint32, or uint64 where that is too narrow."""
 
 MOST_MASKS = 24
 """Masks that keys have room for, whatever the values: as many bits as their codes leave free in 64."""
@@ -37,7 +39,7 @@ class Codes:
     a float64 map, ascending), it is the place among those instead.
     """
 
-    of_pixels: npt.NDArray[np.unsignedinteger[Any]]
+    of_pixels: npt.NDArray[np.uint32]
     largest: int
     lowest: int = 0
     unseen: bool = False
@@ -49,7 +51,7 @@ class Codes:
         if pixels.dtype == np.float64:
             if np.isnan(pixels).any():
                 raise ValueError("pixels must not be NaN")
-            levels, codes = np.unique(pixels, return_inverse=True)
+            levels, codes = np.unique(pixels.astype(np.float64, copy=False), return_inverse=True)
             return cls(codes.reshape(-1).astype(np.uint32), len(levels) - 1, levels=levels)
         bits = pixels.view(np.int32)
         low, high = int(bits.min()), int(bits.max())
@@ -82,14 +84,15 @@ class Codes:
         rounded = np.where(rounded > exact, np.nextafter(rounded, np.float32(-math.inf)), rounded)
         bits = rounded.view(np.int32).astype(np.int64)
         places = np.where(bits < 0, _LEAST - bits, bits) + 1 - self.lowest
-        return np.minimum(np.maximum(places, 0) + self.unseen, self.largest + 1)
+        codes: npt.NDArray[np.int64] = np.minimum(np.maximum(places, 0) + self.unseen, self.largest + 1)
+        return codes
 
 
 def keys_of(codes: Codes, masks: Sequence[Mask]) -> Keys:
     """A key for each pixel [n]: its code above one bit for each of the masks (bool [n], at most :data:`MOST_MASKS`)."""
     count = len(masks)
     width = (codes.largest + 1).bit_length() + count
-    number: type[np.uint32 | np.uint64] = np.uint32 if width <= 32 else np.uint64
+    number: Any = np.uint32 if width <= 32 else np.uint64
     keys: Keys = codes.of_pixels.astype(number) * number(1 << count)
     for first in range(0, count, 8):
         # Up to eight masks become one byte a pixel before they meet the wider keys. Products, because NumPy's shifts are slow.
@@ -125,7 +128,11 @@ def _fastest_sort() -> Callable[[Keys], Keys]:
         of(trial)
         return time.perf_counter() - start
 
-    return min((np.sort, _torch_sort), key=lambda of: min(seconds(of) for _ in range(3)))
+    return min((_numpy_sort, _torch_sort), key=lambda of: min(seconds(of) for _ in range(3)))
+
+
+def _numpy_sort(keys: Keys) -> Keys:
+    return np.sort(keys)
 
 
 def _torch_sort(keys: Keys) -> Keys:

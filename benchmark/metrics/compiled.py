@@ -54,7 +54,7 @@ def load() -> Kernels | None:
                     for name in Kernels._fields
                 )
             )
-        except Exception:
+        except Exception:  # noqa: S112 - no folder that the cache may be kept in, or nothing that numba can do here
             continue
     return None
 

@@ -45,14 +45,15 @@ class Contrast:
 
     @classmethod
     def of(cls, values: Floats, low: float, high: float) -> Contrast:
-        """Of pixel values [n] between ``low`` and ``high``, or -inf where the model saw nothing (then also the limits, if everywhere)."""
+        """Of pixel values [n], the visible ones of which lie between ``low`` and ``high``; -inf where the model saw nothing."""
+        # The sums of a map that is high everywhere and varies little would cancel each other.
         middle = low / 2 + high / 2
-        lowest = float(values.min())
-        if lowest > -math.inf:
-            values = values - middle
-            return cls(values, None, values.size, float(values.sum()), _squares(values))
+        values = values - middle if middle > -math.inf else values
+        total = float(values.sum())
+        if total > -math.inf:
+            return cls(values, None, values.size, total, _squares(values))
         seen = values > -math.inf
-        values = np.where(seen, values - (middle if math.isfinite(middle) else 0.0), 0.0)
+        values = np.where(seen, values, 0.0)
         return cls(values, seen, int(np.count_nonzero(seen)), float(values.sum()), _squares(values))
 
     def against(self, pixels: npt.NDArray[np.integer]) -> float:

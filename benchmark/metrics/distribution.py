@@ -40,14 +40,16 @@ def masses(values: Rows, mass: Literal["sum", "clip", "softmax"] = "sum", temper
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         powers = np.exp((values - values.max(1, keepdims=True)) / temperature)
-        return powers / powers.sum(1, keepdims=True)
+        shares: Rows = powers / powers.sum(1, keepdims=True)
+        return shares
     if mass == "clip":
         values = values.clip(min=0)
     total = values.sum(1, keepdims=True)
     if values.min() < 0:
         total[(values < 0).any(1)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        return values / total  # 0 / 0 is NaN
+        values = values / total  # 0 / 0 is NaN
+    return values
 
 
 def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -65,7 +67,8 @@ def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) ->
 
 def entropies(p: Rows) -> Rows:
     """:func:`entropy` for rows of an array: [batch]."""
-    return entr(p.clip(min=0)).sum(1)
+    sums: Rows = entr(p.clip(min=0)).sum(1)
+    return sums
 
 
 def focus(in_nats: float, regions: int) -> float:
@@ -93,8 +96,9 @@ def divergences(p: Rows, q: Rows, floor: float | None = EPSILON) -> Rows:
     if floor is not None:
         p, q = p.clip(min=floor), q.clip(min=floor)
         p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
-        return ((p - q) * (np.log(p) - np.log(q))).sum(1) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = (p - q) * (np.log(p) - np.log(q))
-    terms[(p == 0) & (q == 0)] = 0
-    return terms.sum(1) / 2
+    if floor is None:
+        terms[(p == 0) & (q == 0)] = 0
+    sums: Rows = terms.sum(1) / 2
+    return sums

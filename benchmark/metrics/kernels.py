@@ -53,7 +53,7 @@ def radix_sort(keys: Unsigned, spare: Unsigned, masks: int, bits: int) -> Unsign
 
 def positives(
     keys: Unsigned, masks: int, mask: int, hits: Places, terms: npt.NDArray[np.float64]
-) -> tuple[int, int, int]:
+) -> tuple[np.int64, np.int64, np.int64]:
     """The places of sorted keys [n] that one of their ``masks`` holds, ascending, into ``hits`` [n], and for each tie group among
     them its term of average precision into ``terms`` [n].
 

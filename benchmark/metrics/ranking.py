@@ -51,7 +51,7 @@ class Ranking:
     codes: Codes
     masks: tuple[Hits, ...]
 
-    def groups(self, places: npt.ArrayLike) -> tuple[Places, Places]:
+    def groups(self, places: Sequence[int]) -> tuple[Places, Places]:
         """The tie groups that hold the given places of the order: where they start, and where they end."""
         shift = self.keys.dtype.type(len(self.masks))
         lowest = self.keys.take(places) >> shift << shift
@@ -61,7 +61,8 @@ class Ranking:
     def exceeding(self, thresholds: Sequence[float]) -> Places:
         """For each threshold the place from which on values exceed it; n where none does."""
         codes = self.codes.exceeding(thresholds).astype(self.keys.dtype)
-        return self.keys.searchsorted(codes << self.keys.dtype.type(len(self.masks)))
+        keys: Keys = codes << self.keys.dtype.type(len(self.masks))
+        return self.keys.searchsorted(keys)
 
 
 def rank(pixels: torch.Tensor | Pixels, masks: Sequence[torch.Tensor | Mask] = ()) -> Ranking:
@@ -173,7 +174,7 @@ def _values(pixels: torch.Tensor | Pixels) -> Pixels:
         pixels = (pixels if pixels.dtype == torch.float64 else pixels.float()).numpy()
     if pixels.ndim != 1 or not len(pixels) or pixels.dtype.kind != "f":
         raise ValueError(f"pixels must be floating point [n], not {pixels.dtype} {list(pixels.shape)}")
-    return np.ascontiguousarray(pixels if pixels.dtype == np.float64 else pixels.astype(np.float32, copy=False))
+    return np.ascontiguousarray(pixels, np.float64 if pixels.dtype == np.float64 else np.float32)
 
 
 def _mask(mask: torch.Tensor | Mask, n: int) -> Mask:

@@ -26,9 +26,8 @@ def expected_win(similarities: npt.NDArray[np.floating], own: int, weights: npt.
     true sentence's own weight counts instances of other reports with the same words, which tie. In [0, 1]; NaN when
     nothing is eligible or a similarity that counts is NaN.
     """
-    counted = weights > 0
-    if not counted.any() or math.isnan(similarities[own]) or np.isnan(similarities[counted]).any():
+    true, undefined, total = similarities[own], np.isnan(similarities), weights.sum()
+    if total == 0 or math.isnan(true) or (undefined.any() and weights[undefined].any()):
         return math.nan
-    beaten = weights[similarities < similarities[own]].sum()
-    tied = weights[similarities == similarities[own]].sum()
-    return float((beaten + tied / 2) / weights.sum())
+    # Products, since choosing the weights takes several times as long.
+    return float((weights @ (similarities < true) + weights @ (similarities == true) / 2) / total)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .benchmark.datasets import load_dataset
     from .benchmark.evaluation import evaluate, load_model, load_suite
     from .benchmark.instances import Box, Dataset, Finding, ImageRef, Instance
-    from .benchmark.protocol import Alignment, AlignmentModel, DualEncoder, Features, Geometry, ModelCard
+    from .benchmark.protocol import Alignment, AlignmentModel, DualEncoder, Features, Geometry, ModelCard, Preprocessed
     from .benchmark.results import Results
 
 # Names are imported when first used, so that `import wronglung` costs nothing.
@@ -21,7 +21,15 @@ _HOMES = {
     "benchmark.datasets": ("load_dataset",),
     "benchmark.evaluation": ("evaluate", "load_model", "load_suite"),
     "benchmark.instances": ("Box", "Dataset", "Finding", "ImageRef", "Instance"),
-    "benchmark.protocol": ("Alignment", "AlignmentModel", "DualEncoder", "Features", "Geometry", "ModelCard"),
+    "benchmark.protocol": (
+        "Alignment",
+        "AlignmentModel",
+        "DualEncoder",
+        "Features",
+        "Geometry",
+        "ModelCard",
+        "Preprocessed",
+    ),
     "benchmark.results": ("Results",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -44,6 +52,7 @@ __all__ = [  # noqa: RUF022 (grouped by module)
     "Features",
     "Geometry",
     "ModelCard",
+    "Preprocessed",
     "Results",
 ]
 
