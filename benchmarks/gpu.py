@@ -69,6 +69,11 @@ class Work:
     floors: dict[tuple[str, int], float] = field(default_factory=dict)
     """Seconds that the encoders need for all images and sentences of ``data``, by type and batch size."""
 
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """A CPU takes minutes for what it has no instructions for."""
+        return ("float32", "bfloat16", "float16") if self.device.type == "cuda" else ("float32", "bfloat16")
+
     def model(self, dtype: str = "float32", device: str | None = None) -> Gloria:
         model: Gloria = load_model("gloria", device=device or str(self.device), dtype=dtype, **self.arguments)
         return model
@@ -138,7 +143,7 @@ def exactness(work: Work) -> Record:
         one[f"metrics of {trained}"] = metric_differences(table(evaluate(coarse, phantom, SUITE)), of_trained)
         return one
 
-    return record | {f"{dtype} against float32": attempt(partial(short, dtype)) for dtype in ("bfloat16", "float16")}
+    return record | {f"{dtype} against float32": attempt(partial(short, dtype)) for dtype in work.dtypes[1:]}
 
 
 def attempt(call: Callable[[], Record]) -> Record:
@@ -193,7 +198,7 @@ def metric_differences(found: Any, expected: Any) -> Record:
 def encoders(work: Work) -> list[Record]:
     """Images and sentences a second with inputs on the device, and what the adapter adds to that."""
     rows = []
-    for dtype in ("float32", "bfloat16", "float16"):
+    for dtype in work.dtypes:
         model = work.model(dtype)
         for batch in work.batches if dtype == "float32" else work.batches[-2:]:
             rows.append(one_batch(work, model, dtype, batch))
@@ -375,10 +380,11 @@ def runs(work: Work) -> list[Record]:
         rows.append(attempt(partial(one_run, work, "float32", batch, min(count, max(64, 32 * batch)))))
         show("run", [rows[-1]])
     big = work.batches[-2]
+    no_options: Record = {}
     processors = os.cpu_count() or 1
     for dtype, options in (
-        ("bfloat16", {}),
-        ("float16", {}),
+        ("bfloat16", no_options),
+        *([("float16", no_options)] if "float16" in work.dtypes else []),
         ("float32", {"workers": processors}),
         ("float32", {"decode_at_least": 512, "workers": processors}),
         ("bfloat16", {"decode_at_least": 512, "workers": processors}),

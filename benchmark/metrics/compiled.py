@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from . import kernels as loops
 
 VARIABLE = "WRONGLUNG_COMPILED"
-AFTER = 5_000
+AFTER = 10_000
 """Maps."""
 
 
@@ -62,6 +62,6 @@ def load() -> Kernels | None:
 _AXIS = "Tuple((i8[::1], i8[::1], f4[::1]))"
 _SIGNATURES = {
     "radix_sort": [f"{key}[::1]({key}[::1], {key}[::1], i8, i8)" for key in ("u4", "u8")],
-    "positives": [f"Tuple((i8, i8, i8))({key}[::1], i8, i8, i8[::1], f8[::1])" for key in ("u4", "u8")],
+    "positives": [f"Tuple((i8, i8))({key}[::1], i8, i8, i8[::1], f8[::1])" for key in ("u4", "u8")],
     "bilinear": [f"void(f4[:, ::1], {_AXIS}, {_AXIS}, f4[:, ::1])"],
 }

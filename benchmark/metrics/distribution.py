@@ -39,17 +39,17 @@ def masses(values: Rows, mass: Literal["sum", "clip", "softmax"] = "sum", temper
     if mass == "softmax":
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
-        powers = np.exp((values - values.max(1, keepdims=True)) / temperature)
-        shares: Rows = powers / powers.sum(1, keepdims=True)
-        return shares
+        powers: Rows = np.exp((values - values.max(1, keepdims=True)) / temperature)
+        powers /= powers.sum(1, keepdims=True)
+        return powers
     if mass == "clip":
         values = values.clip(min=0)
     total = values.sum(1, keepdims=True)
     if values.min() < 0:
         total[(values < 0).any(1)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = values / total  # 0 / 0 is NaN
-    return values
+        shares: Rows = values / total  # 0 / 0 is NaN
+        return shares
 
 
 def entropy(p: torch.Tensor, no_attention_weight: torch.Tensor | None = None) -> torch.Tensor:

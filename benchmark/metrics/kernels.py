@@ -53,11 +53,11 @@ def radix_sort(keys: Unsigned, spare: Unsigned, masks: int, bits: int) -> Unsign
 
 def positives(
     keys: Unsigned, masks: int, mask: int, hits: Places, terms: npt.NDArray[np.float64]
-) -> tuple[np.int64, np.int64, np.int64]:
-    """The places of sorted keys [n] that one of their ``masks`` holds, ascending, into ``hits`` [n], and for each tie group among
-    them its term of average precision into ``terms`` [n].
+) -> tuple[np.int64, np.int64]:
+    """The places of sorted keys [n] that one of their ``masks`` holds, ascending, into ``hits`` [positives + 1], the last of
+    which means nothing, and for each tie group among them its term of average precision into ``terms`` [positives].
 
-    Returns how many places there are, the sum over them of start and end of their tie groups, and how many terms.
+    Returns the sum over the positives of start and end of their tie groups, and how many terms there are.
     """
     # Unsigned numbers throughout: an index that may be negative costs a comparison each time.
     bit, shift = np.uint64(mask), np.uint64(masks)
@@ -91,7 +91,7 @@ def positives(
         terms[groups] = np.int64((behind - first) * (count - first)) / np.int64(n - start)
         groups += one
         first = behind
-    return np.int64(count), np.int64(ranks), np.int64(groups)
+    return np.int64(ranks), np.int64(groups)
 
 
 def bilinear(

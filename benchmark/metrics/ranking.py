@@ -82,7 +82,7 @@ def rank(pixels: torch.Tensor | Pixels, masks: Sequence[torch.Tensor | Mask] = (
         keys = sort(keys)
         return Ranking(keys, codes, tuple(_hits(keys, count, at) for at in range(count)))
     keys = loops.radix_sort(keys, np.empty_like(keys), count, codes.largest.bit_length())
-    return Ranking(keys, codes, tuple(_hits_compiled(loops, keys, count, at) for at in range(count)))
+    return Ranking(keys, codes, tuple(_hits_compiled(loops, keys, arrays, at) for at in range(count)))
 
 
 def score(ranking: Ranking, ties: Ties = "exact", percents: Sequence[int] = PERCENTS) -> list[dict[str, float]]:
@@ -206,10 +206,11 @@ def _hits(keys: Keys, masks: int, mask: int) -> Hits:
     return Hits(hits, _twice_u(int((count * (start + end)).sum()), len(hits)), float(terms.sum()))
 
 
-def _hits_compiled(loops: Kernels, keys: Keys, masks: int, mask: int) -> Hits:
-    hits, terms = np.empty(len(keys), np.int64), np.empty(len(keys), np.float64)
-    positives, ranks, groups = loops.positives(keys, masks, mask, hits, terms)
-    return Hits(hits[:positives].copy(), _twice_u(ranks, positives), float(terms[:groups].sum()))
+def _hits_compiled(loops: Kernels, keys: Keys, masks: Sequence[Mask], mask: int) -> Hits:
+    positives = int(np.count_nonzero(masks[mask]))
+    hits, terms = np.empty(positives + 1, np.int64), np.empty(positives, np.float64)
+    ranks, groups = loops.positives(keys, len(masks), mask, hits, terms)
+    return Hits(hits[:positives], _twice_u(ranks, positives), float(terms[:groups].sum()))
 
 
 def _twice_u(ranks: int, positives: int) -> int:
