@@ -134,12 +134,7 @@ def evaluate_all(
         suite = load_suite(suite)
     _check_dataset(dataset)
     plan = Plan(suite, dataset, settings.seed, settings.limit)
-    subsets = plan.subsets()
-    if not any(subsets.values()):
-        raise WronglungError(
-            f"dataset {dataset.name!r}: no instance belongs to any subset of suite {suite.name!r} ({', '.join(subsets)})"
-        )
-    asked = Asked(plan, dataset, subsets)
+    asked = Asked.of(plan, dataset)
     candidates = Candidates(plan.pool)
     run_settings = RunSettings(
         settings.batch_size or DEFAULT_BATCH, settings.save_maps, settings.decode_at_least, settings.feature_cache

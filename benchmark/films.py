@@ -98,7 +98,9 @@ def _read(ref: ImageRef, readers: Sequence[Reader], at_least: int | None) -> Fil
     except OSError as error:
         return error
     digest = hashlib.sha256(data).hexdigest()
-    known = [reader.known(digest) for reader in readers]
+    sizes = {(-(-ref.width // factor), -(-ref.height // factor)) for factor in (1, 2, 4, 8)}
+    # An image that is announced in another size than its features were made of is decoded, which says so.
+    known = [one if one is not None and one[1] in sizes else None for one in (of.known(digest) for of in readers)]
     shown = next((one[1] for one in known if one is not None), (0, 0))
     if None in known:
         try:

@@ -126,7 +126,8 @@ class OneRun:
             if folder is not None and isinstance(model, DualEncoder):
                 from .feature_store import FeatureStore
 
-                self._runner.store = FeatureStore.open(folder, model.card, self._settings.decode_at_least)
+                computed = {"device": self._device(), "dtype": str(self.job.context.get("dtype", "unknown"))}
+                self._runner.store = FeatureStore.open(folder, model.card, self._settings.decode_at_least, computed)
             if self.job.claim is not None:
                 self._parts = self.job.claim.begin(self._identity(), len(self._place))
 
@@ -349,13 +350,17 @@ class OneRun:
             "suite": asked.plan.suite.model_dump(mode="json"),
             "seed": asked.plan.seed,
             "limit": asked.plan.limit,
-            "device": str(context.get("device", "unknown")).partition(":")[0],
+            "device": self._device(),
             "dtype": context.get("dtype", "unknown"),
             "decode_at_least": self._settings.decode_at_least,
             "save_maps": self._settings.save_maps,
             "wronglung": version_of("wronglung"),
             "torch": version_of("torch"),
         }
+
+    def _device(self) -> str:
+        """The kind of device: which one of several GPUs computes decides nothing."""
+        return str(self.job.context.get("device", "unknown")).partition(":")[0]
 
     def _start(self, settings: Mapping[str, Any]) -> RunStart:
         asked = self._asked

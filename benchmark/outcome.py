@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import WronglungError
 from .frame import Rows, Subsets, of_task
 from .instances import Dataset, Skipped, cluster_unit, fingerprint_images
 from .plan import Plan
@@ -21,6 +22,16 @@ class Asked:
     plan: Plan
     dataset: Dataset
     subsets: Subsets
+
+    @classmethod
+    def of(cls, plan: Plan, dataset: Dataset) -> Asked:
+        """Raises :class:`WronglungError` where no instance is in any subset."""
+        subsets = plan.subsets()
+        if not any(subsets.values()):
+            raise WronglungError(
+                f"dataset {dataset.name!r}: no instance belongs to any subset of suite {plan.suite.name!r} ({', '.join(subsets)})"
+            )
+        return cls(plan, dataset, subsets)
 
 
 def conclude(

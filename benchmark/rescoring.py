@@ -71,12 +71,7 @@ def rescore(
         limit = of_run.dataset.limit if limit is None else limit
         Settings(seed=seed, limit=limit, scoring_workers=scoring_workers).check()
         plan = Plan(chosen, dataset, seed, limit)
-        asked = Asked(plan, dataset, plan.subsets())
-        if not any(asked.subsets.values()):
-            raise WronglungError(
-                f"dataset {dataset.name!r}: no instance belongs to any subset of suite {chosen.name!r} "
-                f"({', '.join(asked.subsets)})"
-            )
+        asked = Asked.of(plan, dataset)
         if scoring_workers is None:
             scoring_workers = default_scoring_workers(
                 len(plan.instances) * len(chosen.tasks), bool(Wanted.by(chosen).own)

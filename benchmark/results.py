@@ -368,10 +368,16 @@ def _save_maps(maps: Mapping[str, torch.Tensor], metadata: dict[str, str], path:
         header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > _HEADER:
+        raise WronglungError(f"{len(keys)} maps are more than one safetensors file can list; run without --save-maps")
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for key in keys:
             stream.write(maps[key].contiguous().numpy().astype("<f4", copy=False).tobytes())
+
+
+_HEADER = 100_000_000
+"""Bytes of a header, beyond which safetensors reads no file."""
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:

@@ -162,7 +162,7 @@ def run(
                         claims[at].clear()
         if not ours.is_main:
             return
-    _answer([folder for at, folder in enumerate(folders) if at not in failures], as_json, quiet)
+    print_results([folder for at, folder in enumerate(folders) if at not in failures], as_json, quiet)
     if failures:
         told_of = "; ".join(f"{entries[at].folder}: {message}" for at, message in failures.items())
         raise WronglungError(f"{len(failures)} of {len(entries)} models failed: {told_of}")
@@ -214,7 +214,7 @@ def _job(entry: Entry, device: str, dtype: str, seconds: float, claim: RunFolder
     return Job(loaded, context, trackers, claim)
 
 
-def _answer(folders: Sequence[Path], as_json: bool, quiet: bool) -> None:
+def print_results(folders: Sequence[Path], as_json: bool, quiet: bool) -> None:
     """Print the results that are in the folders."""
     from .results import load_run
 

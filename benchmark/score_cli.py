@@ -40,7 +40,7 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Make all metrics of a run again from its stored maps, under another suite if you like, without the model."""
-    from .run_cli import _answer
+    from .run_cli import print_results
     from .run_folder import claimed
 
     source = run if run.is_dir() else run.parent
@@ -65,4 +65,4 @@ def score(
     if not quiet:
         for warning in results.run.manifest.warnings:
             typer.echo(f"note: {warning}", err=True)
-    _answer([out], as_json, quiet)
+    print_results([out], as_json, quiet)

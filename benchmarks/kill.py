@@ -115,6 +115,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 def run(arguments: Sequence[str], said: str) -> None:
     """A command in this process, in a session of its own."""
     os.setsid()
+    # As in a process that was started by itself.
+    multiprocessing.set_start_method("fork", force=True)
     sys.argv = ["wronglung", *arguments]
     with Path(said).open("w") as stream, redirect_stderr(stream), redirect_stdout(stream):
         main_of_wronglung()

@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--films", type=int, default=24)
     parser.add_argument("--plain", type=int, default=4, help="instances that the plain program does in a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="against the plain program; 0 leaves it out")
     parser.add_argument("--profile", action="store_true", help="print where the time of one more `evaluate` goes")
     parser.add_argument("--tiny", action="store_true", help="small encoders and films: shows that the program works")
     given = parser.parse_args()
@@ -156,8 +156,9 @@ def main() -> None:
         f"peak memory {made.peak_memory_mb:.0f} MiB, {with_weights:.0f} MiB with the model loaded\n"
     )
 
-    against_plain(given, data, suite, results, folder, model)
-    further(data, suite, model.model)
+    if given.rounds:
+        against_plain(given, data, suite, results, folder, model)
+    further(data, films(given.folder, 4 * given.films, (400, 464)), suite, model.model)
     if given.profile:
         profile = cProfile.Profile()
         profile.runcall(evaluate, model.model, data, suite, workers=1)
@@ -223,40 +224,46 @@ def against_plain(
     )
 
 
-def further(data: Dataset, suite: SuiteSpec, model: object) -> None:
-    """What one more task costs, against a first pass. Images and sentences are encoded once before: the differences of whole runs
-    would drown in the encoders' noise."""
+def longer(model: Watched, data: Dataset, more: SuiteSpec, suite: SuiteSpec) -> float:
+    """By how many seconds of CPU."""
+    return cpu(lambda: evaluate(model, data, more, workers=1)) - cpu(lambda: evaluate(model, data, suite, workers=1))
+
+
+def further(data: Dataset, small: Dataset, suite: SuiteSpec, model: object) -> None:
+    """What one more task costs an instance, against a first pass over ``data``.
+
+    The difference of whole runs would drown in the noise of decoding and encoding. So the same films are taken at a small size
+    (``small``; the encoder's input has one size), images and sentences are encoded once before, and what a task costs once a run,
+    such as its intervals, cancels in the difference of all films and half of them.
+    """
     first = with_tasks(suite, "original")
-    whole = cpu(lambda: evaluate(model, data, first, workers=1))
+    whole = cpu(lambda: evaluate(model, data, first, workers=1)) / len(data.instances)
     kept = Watched(model, keep=True)
-    evaluate(kept, data, first, workers=1)
+    evaluate(kept, small, first, workers=1)
+    images = list(dict.fromkeys(one.image_id for one in small.instances))
+    chosen = set(images[: len(images) // 2])
+    half = Dataset(small.name, tuple(one for one in small.instances if one.image_id in chosen))
+    between = len(small.instances) - len(half.instances)
     rows = []
     for name in ("swap_left_right", "random_sentences", "synthetic", "shuffle_boxes", "random_boxes"):
         more = with_tasks(suite, "original", name)
         kept.seconds.clear()
         kept.calls.clear()
-        evaluate(kept, data, more, workers=1)
+        evaluate(kept, small, more, workers=1)
         encoding, sentences = kept.seconds.get("sentences", 0.0), kept.calls.get("sentences", 0)
         if kept.calls.get("images"):
             raise SystemExit("an image was encoded twice")
-        once, each = [], []
+        evaluate(kept, half, more, workers=1)
+        each, once = [], []
         for _ in range(5):
-            (longer, summary), (shorter, less) = (cpu_and_summary(kept, data, one) for one in (more, first))
-            once.append(summary - less)
-            each.append(longer - summary - (shorter - less))
-        cost = (encoding + median(each)) / len(data.instances)
-        rows.append([name, sentences, 1000 * cost, cost * len(data.instances) / whole, 1000 * median(once)])
-    print(f"first pass: {1000 * whole / len(data.instances):.1f} ms of CPU an instance")  # noqa: T201
+            of_all, of_half = (longer(kept, one, more, first) for one in (small, half))
+            each.append((of_all - of_half) / between)
+            once.append(of_all - each[-1] * len(small.instances))
+        cost = encoding / len(small.instances) + median(each)
+        rows.append([name, sentences, 1000 * cost, cost / whole, 1000 * median(once)])
+    print(f"{len(small.instances)} instances; first pass: {1000 * whole:.1f} ms of CPU an instance")  # noqa: T201
     heads = ["further task", "sentences to encode", "CPU ms an instance", "of the first pass", "and ms once a run"]
     print(tabulate(rows, heads, floatfmt=("", "", ".2f", ".4f", ".0f"), tablefmt="github"))  # noqa: T201
-
-
-def cpu_and_summary(model: Watched, data: Dataset, suite: SuiteSpec) -> tuple[float, float]:
-    """Seconds of CPU of a run, and of its summing up, which takes as long for few instances as for thousands."""
-    gc.collect()
-    start = time.process_time()
-    results = evaluate(model, data, suite, workers=1)
-    return time.process_time() - start, results.run.manifest.seconds["summary"]
 
 
 if __name__ == "__main__":

@@ -169,13 +169,13 @@ class Watched:
     def _encoded(
         self, what: str, encode: Callable[[Any], Sequence[Features]], items: Sequence[Any], names: Sequence[Any]
     ) -> Sequence[Features]:
-        if self.keep and all(name in self._kept for name in names):
-            return [self._kept[name] for name in names]
-        self.calls[what] = self.calls.get(what, 0) + len(items)
-        encoded = self._timed(what, lambda: encode(items))
-        if self.keep:
-            self._kept.update(zip(names, encoded, strict=True))
-        return encoded
+        new = [at for at, name in enumerate(names) if name not in self._kept]
+        self.calls[what] = self.calls.get(what, 0) + len(new)
+        encoded = self._timed(what, lambda: encode([items[at] for at in new])) if new else []
+        if not self.keep:
+            return encoded
+        self._kept.update(zip([names[at] for at in new], encoded, strict=True))
+        return [self._kept[name] for name in names]
 
     def _timed(self, what: str, call: Callable[[], Result]) -> Result:
         start = time.thread_time()

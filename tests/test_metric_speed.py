@@ -74,11 +74,14 @@ def test_compiled_it_is_many_times_faster_still(seconds: dict[str, list[float]])
 
 
 @pytest.mark.parametrize(
-    "kernels", [pytest.param(lambda: None, id="numpy"), pytest.param(compiled.load, marks=needs_numba)]
+    ("kernels", "most"),
+    [pytest.param(lambda: None, 0.5, id="numpy"), pytest.param(compiled.load, 0.25, id="compiled", marks=needs_numba)],
 )
-def test_another_mask_costs_a_fraction_of_the_first(kernels: Callable[[], compiled.Kernels | None]) -> None:
-    part = BENCHMARK.further_mask([BENCHMARK.instance(seed) for seed in range(INSTANCES)], kernels())
-    assert part <= 0.4, f"{part:.2f} of the first"
+def test_another_mask_costs_a_fraction_of_the_first(
+    kernels: Callable[[], compiled.Kernels | None], most: float
+) -> None:
+    part = BENCHMARK.further_mask([BENCHMARK.instance(seed) for seed in range(2 * INSTANCES)], kernels())
+    assert part <= most, f"{part:.2f} of the first"
 
 
 @needs_numba

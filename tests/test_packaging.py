@@ -76,7 +76,17 @@ ALLOWED = {
 # The command line and the plug-in of pytest compose everything.
 ENTRANCES = ("cli.py", "pytest_plugin.py")
 KNOWN_TO_TASKS = {"arguments", "errors", "instances", "registry", "metrics.catalogue"}
-KNOWN_TO_ADAPTERS = {"anatomy", "arguments", "errors", "geometry", "instances", "processes", "protocol", "registry"}
+KNOWN_TO_ADAPTERS = {
+    "anatomy",
+    "arguments",
+    "errors",
+    "geometry",
+    "instances",
+    "locking",
+    "processes",
+    "protocol",
+    "registry",
+}
 
 
 def test_imports_go_one_way() -> None:
