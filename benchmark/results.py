@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..tasks.schema import SuiteSpec
 from .errors import WronglungError, first_line
 from .instances import Skipped
+from .schema_version import check_version
+from .small_file import parse_json, read_small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 RESULTS, INSTANCES, SKIPPED, MAPS = "results.json", "instances.parquet", "skipped.jsonl", "maps.safetensors"
+_LARGEST = 1 << 25
+"""Bytes of a summary; one of ten thousand cells has five million."""
+_ROWS_A_BYTE = 20
+"""More rows than this for a byte of their file are a bomb: their ids differ."""
 PAIRS = "pairs.parquet"
 """Beside the maps: what else the model said of each (image, sentence) pair."""
 
@@ -92,8 +98,8 @@ class DatasetSummary(BaseModel):
     n_instances: int
     n_images: int
     n_patients: int
-    unit: Literal["patients", "studies", "images", "patients, studies or images"]
-    """What ``n_patients`` counts: the widest group of dependent instances that the dataset tells."""
+    unit: Literal["patients", "studies", "images", "patients, studies or images"] = "patients, studies or images"
+    """What ``n_patients`` counts: the widest group of dependent instances that the dataset tells. The first runs do not say."""
     limit: int | None
     """If set, only the first instances were evaluated: a partial run."""
     subsets: dict[str, int | None]
@@ -240,27 +246,29 @@ def load_run(path: Path) -> RunResults:
     Raises :class:`WronglungError` for a missing or damaged file and for one of another schema version.
     """
     file = path / RESULTS if path.is_dir() else path
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        # Half a surrogate pair is valid JSON and nothing that can be printed or written again; NaN is neither.
-        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
-    except FileNotFoundError as error:
-        raise WronglungError(f"{path}: no run here ({RESULTS} is missing)") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise WronglungError(f"{file}: cannot be read as JSON ({error})") from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise WronglungError(
-            f"{file}: has schema version {version}; this wronglung reads up to {SCHEMA_VERSION}, update it"
-        )
+    if path.is_dir() and not (file.exists() or file.is_symlink()):
+        raise WronglungError(f"{path}: no run here ({RESULTS} is missing)")
+    return validated(parse_json(read_small(file, _LARGEST), str(file)), str(file))
+
+
+def validated(raw: object, where: str) -> RunResults:
+    """The summary in a JSON value; ``where`` is for messages.
+
+    Raises :class:`WronglungError` for a value that is none, and for one of another schema version.
+    """
+    if not isinstance(raw, dict):
+        raise WronglungError(f"{where}: is not a run of wronglung: is no JSON object")
+    check_version(raw.get("schema_version"), SCHEMA_VERSION, where)
     try:
         run = RunResults.model_validate(raw)
         SuiteSpec.model_validate(run.suite, context={"recorded": True})
-        return run
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"])
-        raise WronglungError(f"{file}: is not a run of wronglung: {key + ': ' if key else ''}{first['msg']}") from error
+        raise WronglungError(
+            f"{where}: is not a run of wronglung: {key + ': ' if key else ''}{first['msg']}"
+        ) from error
+    return run
 
 
 def load_results(path: Path) -> Results:
@@ -288,8 +296,18 @@ def read_instances(file: Path) -> pd.DataFrame:
     import pyarrow as pa
     from pyarrow import parquet
 
+    if file.exists() and not file.is_file():
+        raise WronglungError(f"{file}: is not a regular file")
     try:
-        frame: pd.DataFrame = parquet.read_table(file).to_pandas()
+        with parquet.ParquetFile(file) as opened:
+            rows = opened.metadata.num_rows
+            if rows > _ROWS_A_BYTE * file.stat().st_size:
+                raise WronglungError(f"{file}: claims {rows:,} rows, more than a file of its size holds")
+            names = opened.schema_arrow.names
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise WronglungError(f"{file}: has the column {twice[0]!r} more than once")
+            frame: pd.DataFrame = opened.read().to_pandas()
     except FileNotFoundError as error:
         raise WronglungError(f"{file}: is missing; the values of single instances are read from it") from error
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError) as error:

@@ -25,7 +25,8 @@ class StoredRows:
 
     def of_task(self, task: str, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of a task's rows, in order of instance id."""
-        return pa.concat_tables(self._groups(task, columns)).to_pandas()
+        frame: pd.DataFrame = pa.concat_tables(self._groups(task, columns)).to_pandas()
+        return frame
 
     def numbers(self, task: str, columns: Sequence[str]) -> npt.NDArray[np.float64]:
         """The same of columns of numbers, [rows, columns], NaN where there is none."""

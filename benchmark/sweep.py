@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..tasks.schema import read_yaml
 from .errors import WronglungError, explain
+from .safe_yaml import read_yaml
 
 
 @dataclass(frozen=True)

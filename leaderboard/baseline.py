@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api.types import is_bool_dtype, is_float_dtype
 from pyarrow import parquet
-from pydantic import ValidationError
 
 from ..benchmark.cells import Cell
-from ..benchmark.errors import WronglungError, explain, first_line
-from ..benchmark.results import INSTANCES, Results, RunResults, load_results, read_instances, write_whole
+from ..benchmark.errors import WronglungError, first_line
+from ..benchmark.results import INSTANCES, Results, RunResults, load_results, read_instances, validated, write_whole
+from ..benchmark.small_file import parse_json
 from ..tasks.schema import SuiteSpec
 
 SUFFIX = ".parquet"
@@ -107,16 +107,14 @@ def _cut(run: RunResults, cells: Collection[Cell]) -> RunResults:
 
 
 def _read(file: Path) -> Results:
-    try:
-        run = RunResults.model_validate_json(_summary(file))
-        SuiteSpec.model_validate(run.suite, context={"recorded": True})
-    except ValidationError as error:
-        raise WronglungError(f"{file}: its summary is not of a run of this wronglung: {explain(error)}") from error
+    run = validated(parse_json(_summary(file), f"{file}: its summary"), f"{file}: its summary")
     return Results(run, read_instances(file))
 
 
 def _summary(file: Path) -> bytes:
     """The JSON of a baseline's summary; raises :class:`WronglungError` for any other file."""
+    if file.exists() and not file.is_file():
+        raise WronglungError(f"{file}: is not a regular file")
     try:
         metadata = parquet.read_schema(file).metadata or {}
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..benchmark.errors import WronglungError, explain
 from ..benchmark.metrics.catalogue import METRICS, ONLY_FOR
 from ..benchmark.results import RunResults
-from ..tasks.schema import read_yaml
+from ..benchmark.safe_yaml import read_yaml
 
 Intervals = Literal["brackets", "plus-minus", "none"]
 EVERY_PERTURBATION = "*"

@@ -18,6 +18,7 @@ from .changes import Change
 from .compare import Comparison
 from .gate_text import cell_text
 from .judgement import Judgement, Outcome
+from .wording import printable
 
 SCHEMA_VERSION = 1
 SHOWN = 20
@@ -137,9 +138,7 @@ def _p(value: float | None) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, in one line, also inside a table, without control characters for the terminal."""
-    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
-    text = re.sub(r"[&<>|`*\[\]\\~$]|(?<!\w)_|_(?!\w)", lambda found: f"&#{ord(found[0])};", text)
-    return " ".join(text.split())
+    return re.sub(r"[&<>|`*\[\]\\~$]|(?<!\w)_|_(?!\w)", lambda found: f"&#{ord(found[0])};", printable(text))
 
 
 def _json(comparison: Comparison) -> str:

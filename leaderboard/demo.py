@@ -14,8 +14,8 @@ from PIL import Image
 
 from ..benchmark.errors import WronglungError
 from ..benchmark.evaluation import evaluate, load_suite
-from ..benchmark.models import load_model, placement
 from ..benchmark.instances import Dataset, Instance
+from ..benchmark.models import load_model, placement
 from ..benchmark.plan import Plan
 from ..benchmark.protocol import LoadedImage
 from ..benchmark.registry import MODELS

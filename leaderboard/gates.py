@@ -14,7 +14,8 @@ from ..benchmark.cells import Cell, cells_of
 from ..benchmark.errors import WronglungError, explain
 from ..benchmark.metrics.catalogue import known_metric
 from ..benchmark.results import RunResults
-from ..tasks.schema import SuiteSpec, read_yaml
+from ..benchmark.safe_yaml import read_yaml
+from ..tasks.schema import SuiteSpec
 from .gate_text import cell_text, parse_fail_on
 
 Better: TypeAlias = Literal["higher", "lower"]

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from .columns import Intervals
 from .sections import Section
-from .wording import blocks, figure, label, notes, shows_ranks, standing, title
+from .wording import blocks, figure, label, notes, printable, shows_ranks, standing, title
 
 
 def markdown(sections: Sequence[Section], intervals: Intervals) -> str:
@@ -41,7 +41,7 @@ def markdown(sections: Sequence[Section], intervals: Intervals) -> str:
 
 def escape(text: str) -> str:
     """Text in one line that can neither break a table nor become HTML, emphasis, a formula or a link with other words."""
-    return _SPECIAL.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), " ".join(text.split()))
+    return _SPECIAL.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), printable(text))
 
 
 # An underscore within a word is none of emphasis.

@@ -14,6 +14,11 @@ TIED = "≈"
 NOTHING = "–"
 
 
+def printable(text: str) -> str:
+    """Text in one line, without any character that a terminal or an editor would obey."""
+    return "".join(one if one.isprintable() else "�" for one in " ".join(text.split()))
+
+
 def title(section: Section) -> str:
     """What a section is about."""
     name = f"{section.dataset} · {section.suite} · {section.subset}"

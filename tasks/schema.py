@@ -10,13 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from ..benchmark.arguments import check_arguments, named_parameters
 from ..benchmark.errors import WronglungError, explain
 from ..benchmark.metrics.catalogue import ONLY_FOR, find_metric
 from ..benchmark.registry import PERTURBATIONS, SENTENCES, SUBSETS, Listed, Registry
+from ..benchmark.safe_yaml import read_yaml
 
 
 class _Strict(BaseModel):
@@ -206,40 +206,6 @@ def _find(kind: Literal["task", "suite"], name: str) -> Any:
         return Path(points[0].load())
     known = ", ".join(row.name for row in list_definitions(kind))
     raise WronglungError(f"unknown {kind} {name!r}; known: {known}, or a path to a .yaml file")
-
-
-def read_yaml(path: Any) -> dict[str, Any]:
-    """A YAML file that holds a mapping, without tags and without repeated keys; raises :class:`WronglungError`."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if len(text) > _MAX_YAML:
-            raise WronglungError(f"{path}: longer than {_MAX_YAML:,} characters")
-        raw = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        # The loader lets out whatever a value does that is not of the type that its tag says.
-        raise WronglungError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise WronglungError(f"{path}: cannot be read: {error.strerror}") from error
-    if not isinstance(raw, dict):
-        raise WronglungError(f"{path}: must be a mapping of keys to values, not {type(raw).__name__}")
-    return raw
-
-
-_MAX_YAML = 1 << 16
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe subset, without its habit of letting the last of two equal keys win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
-            # Nested, they multiply without end.
-            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read", node.start_mark)
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def _inline_task(task: Any, folder: Path | None, where: str) -> Any:

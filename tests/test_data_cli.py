@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_readers import TARGETS
+from fuzzing.datasets import READERS
 from PIL import Image
 
 from wronglung.benchmark.cli import main
@@ -206,12 +206,12 @@ def test_a_run_records_the_printed_fingerprints(tree: Path, tmp_path: Path, data
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("tree_name", sorted({target.tree for target in TARGETS.values()}))
+@pytest.mark.parametrize("tree_name", sorted({tree for tree, _ in READERS.values()}))
 def test_what_detect_prints_reads_every_collection(tmp_path: Path, tree_name: str) -> None:
     """From the folder above, from the folder, and from the file that told."""
     (tmp_path / "data").mkdir()
     given = importlib.import_module(f"trees.{tree_name}").write(tmp_path / "data")
-    readers = {target.reader for target in TARGETS.values() if target.tree == tree_name}
+    readers = {reader for reader, (tree, _) in READERS.items() if tree == tree_name}
     found = detect(tmp_path)
     assert {one.dataset for one in found} == readers
     for one in [*found, *(inner for outer in found for inner in detect(outer.evidence))]:
@@ -225,7 +225,7 @@ def test_what_detect_prints_reads_every_collection(tmp_path: Path, tree_name: st
 
 
 @pytest.mark.parametrize(
-    "tree_name", sorted({target.tree for target in TARGETS.values()} - {"jsonl", "coco", "huggingface", "imagenome"})
+    "tree_name", sorted({tree for tree, _ in READERS.values()} - {"jsonl", "coco", "huggingface", "imagenome"})
 )
 def test_detect_says_that_the_images_are_missing(tmp_path: Path, tree_name: str) -> None:
     (tmp_path / "data").mkdir()

@@ -96,7 +96,7 @@ class TestConfiguration:
         with pytest.raises(WronglungError, match="must be a mapping"):
             load_config("masking", file=tmp_path / "list.yaml")
         (tmp_path / "bad.yaml").write_text("a: [\n")
-        with pytest.raises(WronglungError, match="is not valid YAML"):
+        with pytest.raises(WronglungError, match="is not YAML"):
             load_config("masking", file=tmp_path / "bad.yaml")
 
 
@@ -554,9 +554,9 @@ class TestDesign:
 
         path = tmp_path / "m.safetensors"
         for content, message in (
-            ('{"design": {"version": 2}, "vocabulary": "x"}', "bad design.version"),
-            ('{"design": {}}', "bad vocabulary"),
-            ("{", "Invalid JSON"),
+            ('{"design": {"version": 2}, "vocabulary": "x"}', "has schema version 2; this wronglung reads up to 1"),
+            ('{"design": {}}', "vocabulary: is missing"),
+            ("{", "cannot be read as JSON"),
             ('{"design": {"crop": 500}, "vocabulary": "x"}', "larger than longer_side"),
         ):
             safetensors.torch.save_file(tiny_weights, path, metadata={METADATA: content})

@@ -16,6 +16,7 @@ from wronglung.benchmark import evaluation, films
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.evaluation import Job, Settings, evaluate_all
 from wronglung.benchmark.instances import Dataset
+from wronglung.benchmark.protocol import LoadedImage
 from wronglung.benchmark.results import StoredResults
 from wronglung.benchmark.run_folder import claimed
 from wronglung.tasks.schema import load_suite
@@ -29,9 +30,9 @@ class Large:
 
     card = ModelCard(name="large", saliency_method="a slope", map_kind="score", mass="softmax")
 
-    def align(self, images: list[films.LoadedImage], sentences: list[str]) -> Alignment:
+    def align(self, images: list[LoadedImage], sentences: list[str]) -> Alignment:
         slope = np.linspace(0, 1, SIDE * SIDE, dtype=np.float32).reshape(1, SIDE, SIDE)
-        where = [Geometry.squash(*image.pixels.size, 32, 32) for image in images]
+        where = [Geometry.squash(image.pixels.width, image.pixels.height, 32, 32) for image in images]
         return Alignment(torch.from_numpy(np.repeat(slope, len(images), axis=0)), where)
 
 
@@ -47,10 +48,10 @@ def evaluated(dataset: Dataset, folder: Path) -> None:
 def test_what_is_in_work_is_a_few_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "CHUNK", CHUNK)
     monkeypatch.setattr(evaluation, "DEFAULT_BATCH", CHUNK)
-    alive: weakref.WeakSet[films.LoadedImage] = weakref.WeakSet()
+    alive: weakref.WeakSet[LoadedImage] = weakref.WeakSet()
     most = 0
 
-    class Watched(films.LoadedImage):
+    class Watched(LoadedImage):
         def __post_init__(self) -> None:
             nonlocal most
             alive.add(self)

@@ -75,18 +75,11 @@ ALLOWED = {
 }
 # The command line and the plug-in of pytest compose everything.
 ENTRANCES = ("cli.py", "pytest_plugin.py")
-KNOWN_TO_TASKS = {"arguments", "errors", "instances", "registry", "metrics.catalogue"}
+KNOWN_TO_TASKS = {"arguments", "errors", "instances", "registry", "metrics.catalogue", "safe_yaml"}
 KNOWN_TO_ADAPTERS = {
-    "anatomy",
-    "arguments",
-    "errors",
-    "geometry",
-    "instances",
-    "locking",
-    "processes",
-    "protocol",
-    "registry",
-}
+    "anatomy", "arguments", "errors", "geometry", "instances", "locking", "processes", "protocol", "registry", "safe_yaml",
+    "schema_version", "small_file",
+}  # fmt: skip
 
 
 def test_imports_go_one_way() -> None:

@@ -6,7 +6,6 @@ Classes are chosen here and never by what is read: no code comes from a reposito
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from ...benchmark.errors import WronglungError, first_line
+from ...benchmark.small_file import parse_json, read_small
 from ..preprocessing.canvas import Canvas
 from ..preprocessing.pixels import CentreCrop, Pipeline, Shortest, Squash, Step, from_processor
 from .hub import model_folder
@@ -86,10 +86,7 @@ def find(
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises :class:`WronglungError` for a file that holds none."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise WronglungError(f"{path}: cannot be read as JSON ({error})") from error
+    content = parse_json(read_small(path, _LARGEST), str(path))
     if not isinstance(content, dict):
         raise WronglungError(f"{path}: holds no JSON object")
     return content
@@ -107,6 +104,9 @@ def check_sizes(config: Any, path: Path) -> None:
             if isinstance(number, int) and number > limit:
                 raise WronglungError(f"{path}: {key} is more than {limit:,}, which no model of this kind has")
 
+
+_LARGEST = 1 << 24
+"""Bytes of a configuration."""
 
 LAYERS, SIZE = 200, 1_000_000
 """Limits to what configurations may ask for; the largest vocabulary here has 256,000 pieces."""

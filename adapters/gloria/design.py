@@ -17,7 +17,9 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from ...benchmark.errors import WronglungError
+from ...benchmark.errors import WronglungError, explain
+from ...benchmark.schema_version import check_version
+from ...benchmark.small_file import parse_json
 from ..files.whole_file import write_bytes
 from ..networks.bert import BertSettings
 from ..networks.resnet import Stem
@@ -28,6 +30,9 @@ from .text import Cleaning
 
 METADATA = "wronglung-gloria"
 """The key of the design and the vocabulary among a file's metadata."""
+
+VERSION = 1
+"""Of designs, which is not written as long as it is the first."""
 
 Pieces = Literal["sum", "mean"]
 """How the pieces of a word become one vector. ``sum`` is the released code's: words of many pieces weigh more."""
@@ -105,12 +110,14 @@ def read_design(path: Path) -> tuple[Design, bytes] | None:
         raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
     if METADATA not in metadata:
         return None
+    where = f"checkpoint {path}: its {METADATA} metadata"
+    raw = parse_json(metadata[METADATA].encode(errors="surrogatepass"), where)
+    if isinstance(raw, dict) and isinstance(raw.get("design"), dict):
+        check_version(raw["design"].get("version", VERSION), VERSION, where)
     try:
-        own = _Metadata.model_validate_json(metadata[METADATA])
+        own = _Metadata.model_validate(raw)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise WronglungError(f"checkpoint {path}: its {METADATA} metadata has a bad {where}: {fault['msg']}") from error
+        raise WronglungError(f"{where} is not valid: {explain(error)}") from error
     return own.design, own.vocabulary.encode()
 
 

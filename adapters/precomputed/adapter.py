@@ -29,6 +29,7 @@ from ...benchmark.errors import WronglungError, explain
 from ...benchmark.geometry import Geometry
 from ...benchmark.instances import Dataset
 from ...benchmark.protocol import Alignment, LoadedImage, ModelCard
+from ...benchmark.small_file import parse_json, read_small
 from ..functions import FRAME
 from ..saliency.regrid import regrid
 from .map_files import MAX_SIDE, MapFiles, NiftiAxes
@@ -44,6 +45,9 @@ Frame = Literal["image", "crop", "pad"]
 """What a map covers evenly. ``image``: the whole image, whatever its shape. ``crop``: the centre square that remains when the
 image's short side is brought to ``resize`` model pixels and ``side`` × ``side`` of them are cut out. ``pad``: the square into
 whose centre the image is put when its long side is brought to ``resize``; of a ``side`` that is smaller, the centre is cut out."""
+
+_LARGEST = 1 << 25
+"""Bytes of ``model.json``, and of a run's summary."""
 
 ROUNDING = 1e-3
 """How much more than 1 the sum of a distribution may be."""
@@ -166,10 +170,7 @@ def _described(maps: Path, given: Mapping[str, Any]) -> Description:
 
 
 def _json_object(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WronglungError(f"{file}: cannot be read as JSON ({error})") from error
+    value = parse_json(read_small(file, _LARGEST), str(file))
     if not isinstance(value, dict):
         raise WronglungError(f"{file}: is not a JSON object")
     return value

@@ -78,6 +78,8 @@ def boxes(
         raise WronglungError(f"grid={grid}: must be from 1 to {MAX_SIDE}")
     if file.suffix not in (".json", ".jsonl"):
         raise WronglungError(f"{file}: must be called .json (a list of records) or .jsonl (a record a line)")
+    if file.exists() and not file.is_file():
+        raise WronglungError(f"{file}: is not a regular file")
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -78,7 +78,7 @@ def paths(subject: Subject) -> Verdict:
 def preprocessing(subject: Subject) -> Verdict:
     """``preprocess`` in threads followed by ``encode_preprocessed``, and ``encode_images``."""
     model = subject.model
-    if not (subject.is_dual and isinstance(model, Preprocessing)):
+    if not (subject.is_dual and isinstance(subject.model, Preprocessing)):
         return not_shown("the model does not prepare images apart")
     images = list(subject.images)
     alone = [model.preprocess(image) for image in images]

@@ -141,6 +141,9 @@ def _top(one: Detected) -> Path:
 
 def _start(file: Path) -> str:
     try:
+        # A pipe would be waited for.
+        if not file.is_file():
+            return ""
         with file.open("rb") as stream:
             return stream.read(_SNIFFED).decode("utf-8-sig", errors="replace")
     except OSError:

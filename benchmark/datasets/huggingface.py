@@ -50,10 +50,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...tasks.schema import read_yaml
 from ..errors import WronglungError, explain
 from ..instances import Box, Dataset, Finding, ImageRef, Instance
 from ..masks import Mask, from_coco
+from ..safe_yaml import read_yaml
 from .coordinates import corners_of_xywh
 from .huggingface_columns import Columns, Row, as_text, read_columns
 from .huggingface_files import CellImage, DataFile, find_files

@@ -128,6 +128,9 @@ def _rows(part: Rows, columns: Columns, file: Path, start: int) -> Iterator[Row]
     values: dict[str, list[Any]] = {}
     depths: dict[str, int] = {}
     names = None
+    twice = sorted({name for name in part.schema.names if part.schema.names.count(name) > 1})
+    if twice:
+        raise WronglungError(f"{part.file.path}: has the column {twice[0]!r} more than once")
     for key in (*_CELLS, *_MORE_CELLS):
         column = getattr(columns, key)
         if column is not None:

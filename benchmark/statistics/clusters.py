@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +17,8 @@ MIN_CLUSTERS = 10
 """Below this many clusters there is no interval, no test and no standard error."""
 
 
-class Coded(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class Coded:
     """Clusters by number, in ascending order of their names: ``index`` is each row's, in [0, ``count``)."""
 
     index: npt.NDArray[np.intp]
@@ -63,7 +65,8 @@ def totals(values: Floats, clusters: Names) -> Totals:
     last bit whatever the order of the rows. Raises :class:`ValueError` where the lengths differ.
     """
     values = np.asarray(values, dtype=np.float64)
-    index, count = Coded.of(clusters)
+    coded = Coded.of(clusters)
+    index, count = coded.index, coded.count
     if values.ndim != 2 or len(values) != len(index):
         raise ValueError(f"values {values.shape} must be [rows, columns] with a cluster for each row, not {len(index)}")
     sums, counts = np.zeros((2, count, values.shape[1]))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ...benchmark.errors import WronglungError, explain
-from ...tasks.schema import read_yaml
+from ...benchmark.safe_yaml import read_yaml
 
 
 class _Strict(BaseModel):

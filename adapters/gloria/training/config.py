@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ....benchmark.errors import WronglungError, explain
+from ....benchmark.safe_yaml import parse_yaml, read_yaml
 from ...networks.resnet import Stem
 from ...preprocessing.greyscale import Intensity
 from ..attention import TEMPERATURE_ATTENTION, LocalSimilarity, Tokens
@@ -196,7 +197,9 @@ def load_config(
     _merge(merged, _builtin("variants", variant))
     where = f"variant {variant!r}, size {size!r}"
     if file is not None:
-        _merge(merged, _read(file.read_text(encoding="utf-8") if file.is_file() else None, str(file)))
+        if not file.exists():
+            raise WronglungError(f"{file}: no such file")
+        _merge(merged, read_yaml(file))
         where = str(file)
     for change in changes:
         _merge(merged, _change(change))
@@ -217,20 +220,7 @@ def _builtin(kind: Kind, name: str) -> dict[str, Any]:
     except KeyError:
         known = ", ".join(summaries(kind))
         raise WronglungError(f"unknown {kind.removesuffix('s')} {name!r}; known: {known}") from None
-    return _read(text, f"{kind}/{name}.yaml")
-
-
-def _read(text: str | None, where: str) -> dict[str, Any]:
-    if text is None:
-        raise WronglungError(f"{where}: no such file")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise WronglungError(f"{where}: is not valid YAML ({' '.join(str(error).split())})") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise WronglungError(f"{where}: must be a mapping of keys to values")
+    content: dict[str, Any] = parse_yaml(text, f"{kind}/{name}.yaml") or {}
     return content
 
 
@@ -238,10 +228,7 @@ def _change(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise WronglungError(f"--set {text!r}: write it as KEY=VALUE, for example optimizer.learning_rate=0.001")
-    try:
-        tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise WronglungError(f"--set {text!r}: {value!r} is not a value ({' '.join(str(error).split())})") from error
+    tree: Any = parse_yaml(value, f"--set {text!r}: {value!r} is not a value")
     for step in reversed(key.split(".")):
         tree = {step: tree}
     changes: dict[str, Any] = tree

@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any
 
 import torch
 
-from ....benchmark.errors import WronglungError
+from ....benchmark.errors import WronglungError, first_line
 from ....benchmark.locking import locked
+from ....benchmark.schema_version import check_version
 from ...files.whole_file import write_bytes, write_whole
 from .config import TrainingConfig, as_yaml
 
@@ -28,6 +28,8 @@ CONFIG = "config.yaml"
 STATE = "state.pt"
 CARD = "card.json"
 TENSORBOARD = "tensorboard"
+VERSION = 1
+"""Of the state; the first ones do not say it."""
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def _strict(value: Any) -> Any:
 
 def write_state(folder: Path, content: Mapping[str, Any]) -> None:
     # Straight into the file: a state of the released size is over a gigabyte.
-    write_whole(folder / STATE, lambda stream: torch.save(dict(content), stream))
+    write_whole(folder / STATE, lambda stream: torch.save({"version": VERSION, **content}, stream))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -104,10 +106,13 @@ def read_state(folder: Path) -> dict[str, Any]:
     Raises :class:`WronglungError` for a damaged file.
     """
     path = folder / STATE
+    if not path.is_file():
+        raise WronglungError(f"{path}: is not a regular file; train anew with --overwrite")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise WronglungError(
-            f"{path}: is damaged ({str(error).splitlines()[0]}); train anew with --overwrite"
-        ) from error
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch reports a damaged file in many ways
+        raise WronglungError(f"{path}: is damaged ({first_line(error)}); train anew with --overwrite") from error
+    if not isinstance(content, dict):
+        raise WronglungError(f"{path}: is damaged (holds no mapping); train anew with --overwrite")
+    check_version(content.get("version", 1), VERSION, str(path))
     return content
