@@ -10,7 +10,7 @@ MASKING_TESTS := tests/test_entities.py tests/test_masking.py tests/test_radiolo
 SHIPPED := retrained abnormal masking random-sentences no-attention word-masking
 CHECKPOINTS := adapters/gloria/phantom
 
-.PHONY: demo test test-masking checkpoints lint wheel plugin clean
+.PHONY: demo test test-masking checkpoints lint wheel plugin audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/wronglung demo --out runs/demo
@@ -34,6 +34,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Known vulnerabilities of what is installed, and whether it fits together. Where no advisory service can be reached, it says so.
+audit: $(VENV)/.test
+	$(BIN)/python -m pip install -q "pip-audit>=2.7"
+	$(BIN)/python -m pip check
+	$(BIN)/python .ci/audit.py
 
 # Build the wheel, install it in a clean environment, and use it from another folder.
 wheel: $(VENV)/.test
