@@ -246,7 +246,7 @@ def load_run(path: Path) -> RunResults:
     Raises :class:`WronglungError` for a missing or damaged file and for one of another schema version.
     """
     file = path / RESULTS if path.is_dir() else path
-    if path.is_dir() and not (file.exists() or file.is_symlink()):
+    if not (file.exists() or file.is_symlink()):
         raise WronglungError(f"{path}: no run here ({RESULTS} is missing)")
     return validated(parse_json(read_small(file, _LARGEST), str(file)), str(file))
 

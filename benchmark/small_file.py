@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ def read_small(file: Any, most: int) -> bytes:
         if not file.is_file():
             if isinstance(file, Path) and (file.exists() or file.is_symlink()):
                 raise WronglungError(f"{file}: is not a regular file")
-            raise WronglungError(f"{file}: cannot be read: no such file")
+            raise WronglungError(f"{file}: cannot be read: {os.strerror(errno.ENOENT)}")
         with file.open("rb") as stream:
             content: bytes = stream.read(most + 1)
     except OSError as error:

@@ -148,7 +148,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("summary", [b"", b"{}", b"[1]", b"\xff", b"[" * 100_000])
     def test_a_summary_that_is_none_is_refused(self, baseline: Path, summary: bytes) -> None:
-        with pytest.raises(WronglungError, match="its summary is not of a run"):
+        with pytest.raises(WronglungError, match="baseline.parquet: its summary: "):
             load_side(self.damaged(baseline, {b"wronglung.run": summary}))
 
 

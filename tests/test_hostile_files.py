@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,11 +40,14 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused(tmp_path: Path) -> Refused:
-    """Run a command that must be refused, and return its message; it writes below the test's folder only."""
+def refused(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Run a command that must be refused, and return its message; it writes below the test's folder only, and to the place
+    for temporary files."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
     def refuse(*arguments: object) -> str:
-        with watched(tmp_path), pytest.raises(WronglungError) as caught:
+        with watched(tmp_path, temporary), pytest.raises(WronglungError) as caught:
             run(*arguments)
         return str(caught.value)
 

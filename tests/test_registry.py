@@ -12,7 +12,7 @@ import pytest
 
 from wronglung import load_suite
 from wronglung.adapters.floors import uniform
-from wronglung.benchmark import evaluation
+from wronglung.benchmark import models
 from wronglung.benchmark.arguments import check_arguments
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.registry import MODELS, PERTURBATIONS, SUBSETS, Entry, Registry
@@ -164,12 +164,12 @@ class TestPresetsAndShorthand:
             return uniform()
 
         vars(sys.modules["made_up_catalogue"])["load"] = load
-        monkeypatch.setattr(evaluation, "MODELS", registry)
-        evaluation.load_model("family:B-16/openai", method="naive")
+        monkeypatch.setattr(models, "MODELS", registry)
+        models.load_model("family:B-16/openai", method="naive")
         assert made == [("B-16/openai", "naive")]
         vars(sys.modules["made_up_catalogue"])["load"] = uniform
         with pytest.raises(WronglungError, match=r"model 'family': takes no arguments; leave ':B-16' out"):
-            evaluation.load_model("family:B-16")
+            models.load_model("family:B-16")
 
     def test_a_preset_says_its_version_and_what_was_changed(self, registry: Registry) -> None:
         known = vars(sys.modules["made_up_catalogue"])["CATALOGUE"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -159,7 +160,8 @@ def test_a_process_that_is_killed_takes_nobodys_work_along(
         assert said.count("\n") == 1
         assert "another process of this run has stopped or cannot be reached; what is finished is kept" in said
     assert not (out / "results.json").exists()
-    assert "failed, at least 64 of 96 images done" in wronglung(*arguments(place, out), code=2).stderr
+    # All of the others' share of 32 images each; the killed one's, if it had written it by then.
+    assert re.search(r"failed, at least (64|80|96) of 96 images done", wronglung(*arguments(place, out), code=2).stderr)
     two = Ranks(2, arguments(place, out, "--resume"), tmp_path / "log")
     assert two.codes() == [0, 0]
     assert content(out) == whole

@@ -54,9 +54,9 @@ def train(
                 validate=validate, resume=resume, overwrite=overwrite, tensorboard=tensorboard, progress=progress,
                 on_epoch=on_epoch, context=context or {},
             )  # fmt: skip
-    except RuntimeError as error:
-        # It comes at any moment, as torch raises it where a signal finds the main thread.
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # Torch raises it where a signal finds the main thread, unless that was just reading from the process.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise WronglungError(
             f"a process that decodes films has died ({first_line(error)}); --resume goes on from the last saved state, and "
