@@ -18,7 +18,7 @@ from wronglung.benchmark.datasets import CATALOGUE
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.instances import Box, Dataset, ImageRef, Instance
 
-INPUTS = 25
+INPUTS = 15
 FEW = {
     "leaderboard": 12, "compare": 8, "report": 5, "paper": 10, "gates": 8, "baseline": 10, "columns": 12, "convert-checkpoint": 8,
     "run-as-maps": 12, "imagenome-silver": 25, "imagenome-gold": 25,

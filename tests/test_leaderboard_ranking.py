@@ -89,9 +89,10 @@ def test_ranges_and_ties_are_those_of_a_plain_loop(seed: int, models: int, step:
         seen = 1 + (others > means[:, [at]] + 1e-12).sum(1)
         last = 1 + (others >= means[:, [at]] - 1e-12).sum(1)
         found = ranks.by_label[f"m{at}"]
-        # The range leaves out at most 2.5 % of the resamples on each side, and is no wider than it must be.
-        assert np.mean(seen < found.best) < 0.025 <= np.mean(seen <= found.best)
-        assert np.mean(last > found.worst) < 0.025 <= np.mean(last >= found.worst)
+        # The range leaves out at most 2.5 % of the resamples on each side, and is no wider than it must be; rounding decides
+        # where it is exactly so many.
+        assert np.mean(seen < found.best) <= 0.025 <= np.mean(seen <= found.best)
+        assert np.mean(last > found.worst) <= 0.025 <= np.mean(last >= found.worst)
         low, high = np.quantile(means[:, at] - means[:, first], (0.025, 0.975))
         assert found.tied == (at != first and low <= 0 <= high) or min(abs(low), abs(high)) < 1e-9
 
