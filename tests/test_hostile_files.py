@@ -107,11 +107,12 @@ class TestPickles:
         assert not list(tmp_path.glob("out.*"))
 
     @pytest.fixture
-    def films(self, sketch_file: Path) -> Path:
+    def films(self, sketch_file: Path, tmp_path: Path) -> Path:
         """The generated films with splits."""
+        shutil.copytree(sketch_file.parent, tmp_path / "films")
         rows = [json.loads(line) for line in sketch_file.read_text().splitlines()]
         splits = ({**row, "split": "valid" if row["patient_id"] < "p006" else "train"} for row in rows)
-        path = sketch_file.with_name("split.jsonl")
+        path = tmp_path / "films" / "split.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in splits))
         return path
 
