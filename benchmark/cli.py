@@ -37,6 +37,7 @@ from .registry import DATASETS, METRICS, MODELS, PERTURBATIONS, SENTENCES, SUBSE
 from .report_cli import report
 from .run_cli import notes, run
 from .score_cli import score
+from .stopping import stoppable
 
 if TYPE_CHECKING:
     from .check import Check
@@ -230,16 +231,17 @@ def train(
     from .validation import validation
 
     arguments = pairs(data_arg, "--data-arg")
-    learned, held_out = (load(dataset, data_root, split, arguments) for split in (training_split, validation_split))
-    best = start(
-        settings, learned, held_out, out,
-        device=resolve_device(device),
-        validate=validation(held_out, settings.validation_instances),
-        resume=resume, overwrite=overwrite, tensorboard=tensorboard,
-        progress=shows_progress(quiet),
-        on_epoch=None if quiet else _print_epoch,
-        context={"commit": commit(), "command": ["wronglung", *sys.argv[1:]]},
-    )  # fmt: skip
+    with stoppable("what is saved is kept; go on with --resume"):
+        learned, held_out = (load(dataset, data_root, split, arguments) for split in (training_split, validation_split))
+        best = start(
+            settings, learned, held_out, out,
+            device=resolve_device(device),
+            validate=validation(held_out, settings.validation_instances),
+            resume=resume, overwrite=overwrite, tensorboard=tensorboard,
+            progress=shows_progress(quiet),
+            on_epoch=None if quiet else _print_epoch,
+            context={"commit": commit(), "command": ["wronglung", *sys.argv[1:]]},
+        )  # fmt: skip
     if best is not None:
         typer.echo(str(best))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -29,6 +28,7 @@ from .cli_options import (  # fmt: skip
     shows_progress,
 )
 from .errors import WronglungError
+from .stopping import stoppable
 
 if TYPE_CHECKING:
     from .one_run import Job
@@ -115,7 +115,7 @@ def run(
         seed, limit, _batch_size(batch_size), save_maps, shows_progress(quiet), workers, scoring_workers, decode_at_least,
         feature_cache,
     )  # fmt: skip
-    with _terminable(), processes() as ours, ExitStack() as stack:
+    with stoppable("what is finished is kept; go on with --resume"), processes() as ours, ExitStack() as stack:
         from .models import resolve_device, resolve_dtype
 
         # What is cheap to refuse is refused before anything is loaded.
@@ -233,32 +233,6 @@ def print_results(folders: Sequence[Path], as_json: bool, quiet: bool) -> None:
         notes(runs[0])
         for folder in folders:
             typer.echo(f"written: {folder}", err=True)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which is how batch systems end a job: handled as an interrupt is."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        typer.echo("wronglung: what is finished is kept; go on with --resume", err=True)
-        if isinstance(stop, Terminated):
-            typer.echo("wronglung: terminated", err=True)
-            raise typer.Exit(143) from stop
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _batch_size(text: str) -> int | None:

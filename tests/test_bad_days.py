@@ -106,6 +106,8 @@ def disturbed(arguments: list[str], out: str, log: str, at: int, every: bool, ac
     """In a process of its own: run, and at the ``at``-th operation on a file in the folder ``out`` (and, with ``every``, at all later
     ones) do ``act``; the exit code is the run's."""
     one_run.PART_IMAGES = PART
+    # As in a process that was started by itself.
+    multiprocessing.set_start_method("fork", force=True)
     count = 0
     acts: dict[str, Act] = {
         "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -140,7 +142,14 @@ def disturb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
     Each has a process of its own, forked from one that has imported everything and done nothing.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wronglung.benchmark.evaluation", "wronglung.benchmark.cli", "test_bad_days"])
+    context.set_forkserver_preload(
+        [
+            "wronglung.benchmark.evaluation",
+            "wronglung.benchmark.cli",
+            "wronglung.adapters.gloria.training.run",
+            "test_bad_days",
+        ]
+    )
     log = tmp_path_factory.mktemp("log") / "log"
 
     def start(arguments: list[str], out: Path, at: int, act: str, every: bool = False) -> tuple[int, str]:
@@ -192,6 +201,77 @@ class TestStopped:
             assert not (out / "results.json").exists()
             wronglung(*command(place, out, "--resume"))
             assert content(out) == whole
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset to train on."""
+    file = write_sketch(tmp_path_factory.mktemp("films"), patients=24)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    splits = ({**row, "split": "valid" if row["patient_id"] < "p006" else "train"} for row in rows)
+    file.write_text("".join(json.dumps(row) + "\n" for row in splits))
+    return file
+
+
+def training(films: Path, out: Path, *more: str) -> list[str]:
+    changes = ("epochs=3", "batch_size=4", "image.width=4", "validation_instances=0", "save_every=2", "workers=1")
+    return [
+        "train", "--variant", "retrained", "-d", "jsonl", "--data-root", str(films), "--device", "cpu", "-q", "-o", str(out),
+        *(word for change in changes for word in ("--set", change)), *more,
+    ]  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / f"{name}.safetensors").read_bytes() for name in ("best", "last")}
+
+
+@pytest.fixture(scope="module")
+def trained(
+    films: Path, disturb: Callable[..., tuple[int, str]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, dict[str, bytes]]:
+    """How many operations on files there are, and the weights, of training that nothing happens to."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    code, said = disturb(training(films, out), out, 0, "count")
+    assert code == 0, said
+    return int(said.rpartition("operations: ")[2]), weights(out)
+
+
+class TestTrainingStopped:
+    """As above; every training in a process of its own with one thread, as the number of threads decides on the weights."""
+
+    def test_killed_at_any_file_operation_it_goes_on_to_the_same_weights(
+        self,
+        films: Path,
+        tmp_path: Path,
+        trained: tuple[int, dict[str, bytes]],
+        disturb: Callable[..., tuple[int, str]],
+    ) -> None:
+        operations, expected = trained
+        assert operations > 30
+        step = int(os.environ.get("WRONGLUNG_TEST_KILL_STEP", operations // 3))
+        for at in range(1 + step // 2, operations + 1, step):
+            out = tmp_path / str(at)
+            code, said = disturb(training(films, out), out, at, "kill")
+            assert code == -signal.SIGKILL, said
+            code, said = disturb(training(films, out, "--resume"), out, 0, "count")
+            assert code == 0, said
+            assert weights(out) == expected
+
+    @pytest.mark.parametrize(
+        ("act", "code", "word"), [("terminate", 143, "terminated"), ("interrupt", 130, "interrupted")]
+    )
+    def test_stopped_politely_it_says_so_and_goes_on(
+        self, films: Path, tmp_path: Path, trained: tuple[int, dict[str, bytes]], disturb: Callable[..., tuple[int, str]],
+        act: str, code: int, word: str,
+    ) -> None:  # fmt: skip
+        operations, expected = trained
+        out = tmp_path / "run"
+        found, said = disturb(training(films, out), out, operations // 2, act)
+        assert found == code
+        assert said == f"wronglung: what is saved is kept; go on with --resume\nwronglung: {word}\n"
+        found, said = disturb(training(films, out, "--resume"), out, 0, "count")
+        assert found == 0, said
+        assert weights(out) == expected
 
 
 @pytest.fixture

@@ -438,35 +438,6 @@ class TestResume:
             for name in ("best", "last"):
                 assert weights_of(out, name) == weights_of(tmp_path / "whole", name)
 
-    def test_a_killed_process_resumes_to_the_same_weights(self, tmp_path: Path) -> None:
-        file = write_sketch(tmp_path / "data", patients=40)
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-        for line in lines:
-            line["split"] = "train" if line["patient_id"] < "p030" else "valid"
-        file.write_text("\n".join(map(json.dumps, lines)) + "\n")
-        command = [
-            sys.executable, "-m", "wronglung", "train", "--variant", "retrained", "--dataset", "jsonl",
-            "--data-root", str(file), "--device", "cpu", "--quiet",
-            *(word for change in (*TINY, "epochs=30", "patience=30") for word in ("--set", change)),
-        ]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, "--out", str(tmp_path / "whole")], env=environment, check=True, timeout=120)
-        victim = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], env=environment)
-        deadline = time.monotonic() + 100
-        while time.monotonic() < deadline and victim.poll() is None:
-            log = tmp_path / "killed/log.csv"
-            if log.exists() and len(log.read_text().splitlines()) > 4:
-                break
-            time.sleep(0.01)
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
-        assert len((tmp_path / "killed/log.csv").read_text().splitlines()) < 31, "was not killed in time"
-        subprocess.run(
-            [*command, "--out", str(tmp_path / "killed"), "--resume"], env=environment, check=True, timeout=120
-        )
-        for name in ("best", "last"):
-            assert weights_of(tmp_path / "killed", name) == weights_of(tmp_path / "whole", name)
-
     def test_a_finished_run_stays_as_it_is(self, data: Dataset, tmp_path: Path) -> None:
         config = load_config("retrained", changes=TINY)
         train(config, data, data, tmp_path)
@@ -512,7 +483,8 @@ class TestResume:
             time.sleep(0.01)
         victim.send_signal(signal.SIGINT)
         _, said = victim.communicate(timeout=120)
-        assert (victim.returncode, said) == (130, "wronglung: interrupted\n")
+        assert victim.returncode == 130
+        assert said == "wronglung: what is saved is kept; go on with --resume\nwronglung: interrupted\n"
 
     def test_refuses_another_configuration_or_other_data(self, data: Dataset, tmp_path: Path) -> None:
         config = load_config("retrained", changes=TINY)
@@ -529,6 +501,37 @@ class TestResume:
         train(config, data, data, tmp_path)
         (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 not a state")
         with pytest.raises(WronglungError, match=r"state.pt: is damaged"):
+            train(config, data, data, tmp_path, resume=True)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"identity": [1]}, "does not say which training it is of"),
+            ({"progress": {"epoch": "many"}}, "ValidationError: "),
+            ({"progress": None}, "ValidationError: "),
+            ({"network": {}}, "RuntimeError: "),
+            ({"optimizer": {"state": {}, "param_groups": []}}, "ValueError: "),
+        ],
+    )
+    def test_a_state_of_the_wrong_content_is_damaged(
+        self, data: Dataset, tmp_path: Path, change: dict[str, Any], message: str
+    ) -> None:
+        config = load_config("retrained", changes=[*TINY, "epochs=1"])
+        train(config, data, data, tmp_path)
+        content = torch.load(tmp_path / "state.pt", weights_only=True)
+        torch.save({**content, **change}, tmp_path / "state.pt")
+        with pytest.raises(WronglungError, match=rf"state.pt: is damaged \({message}.*; train anew with --overwrite"):
+            train(config, data, data, tmp_path, resume=True)
+
+    def test_averages_of_other_weights_are_not_used(self, data: Dataset, tmp_path: Path) -> None:
+        config = load_config("retrained", changes=[*TINY, "epochs=1"])
+        train(config, data, data, tmp_path)
+        content = torch.load(tmp_path / "state.pt", weights_only=True)
+        averages = content["optimizer"]["state"]
+        first = next(iter(averages))
+        averages[first]["exp_avg"] = torch.zeros(3, 3)
+        torch.save(content, tmp_path / "state.pt")
+        with pytest.raises(WronglungError, match="averages of the optimizer have other shapes than the weights"):
             train(config, data, data, tmp_path, resume=True)
 
 

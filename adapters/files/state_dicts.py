@@ -116,8 +116,8 @@ def _from_zip(path: Path) -> Weights:
         with zipfile.ZipFile(path) as archive:
             # Mapped, compressed bytes would be taken for weights.
             compressed = next((one for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED), None)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({error})") from error
+    except Exception as error:  # zipfile reports a damaged archive in many ways
+        raise WronglungError(f"checkpoint {path}: is damaged or truncated ({first_line(error)})") from error
     if compressed:
         raise WronglungError(
             f"checkpoint {path}: {compressed.filename} in it is compressed, as nothing is in a torch file; is it an archive "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ from wronglung.adapters.files.transformers_format import build, find, read_pipel
 from wronglung.adapters.gloria.adapter import load as load_gloria
 from wronglung.adapters.gloria.design import Design, write_checkpoint
 from wronglung.adapters.gloria.training import folder as training_folder
+from wronglung.adapters.gloria.training.config import load_config
+from wronglung.adapters.gloria.training.distributed import Processes
+from wronglung.adapters.gloria.training.run import restore
+from wronglung.adapters.gloria.training.trainer import Trainer
+from wronglung.benchmark.datasets import load_dataset
+from wronglung.benchmark.datasets.sketch import write_sketch
 from wronglung.benchmark.errors import WronglungError
 
 from .command_line import run
@@ -103,19 +111,26 @@ def _convert(given: Input) -> None:
         raise refused
 
 
+@cache
+def _training() -> tuple[Trainer, dict[str, Any]]:
+    """A small training, and what its state says it is of."""
+    config = load_config("retrained", changes=["epochs=1", "batch_size=4", "image.width=4", "validation_instances=0"])
+    with tempfile.TemporaryDirectory() as name:
+        films = load_dataset("jsonl", write_sketch(Path(name), patients=8))
+        trainer = Trainer(config, films, films, Processes(0, 1, torch.device("cpu")))
+    return trainer, {"config": config.model_dump(mode="json"), "processes": 1}
+
+
 def write_state(folder: Path) -> Path:
-    state: dict[str, Any] = {
-        "model": {"a": torch.zeros(3)}, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
-        "identity": {"config": {"seed": 0}, "processes": 1}, "state": {"epoch": 1, "log": [{"epoch": 0.0}]},
-    }  # fmt: skip
-    training_folder.write_state(folder, state)
+    """The state after an epoch."""
+    trainer, identity = _training()
+    list(trainer.epochs())
+    training_folder.write_state(folder, {**trainer.dump(), "identity": identity})
     return folder
 
 
 def _state(given: Input) -> None:
-    content = training_folder.read_state(given.root)
-    if not isinstance(content, dict):
-        raise ContractError(f"a state that is {type(content).__name__}")
+    restore(_training()[0], given.root, _training()[1])
 
 
 def write_transformers(folder: Path) -> Path:

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import matplotlib.figure  # noqa: F401 - makes folders of its own when it is imported
+
 from wronglung import evaluate, load_model
 from wronglung.benchmark.datasets import load_dataset
 from wronglung.benchmark.datasets.sketch import write_sketch

@@ -111,8 +111,13 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports a damaged file in many ways
-        raise WronglungError(f"{path}: is damaged ({first_line(error)}); train anew with --overwrite") from error
+        raise damaged(folder, first_line(error)) from error
     if not isinstance(content, dict):
-        raise WronglungError(f"{path}: is damaged (holds no mapping); train anew with --overwrite")
+        raise damaged(folder, "holds no mapping")
     check_version(content.get("version", 1), VERSION, str(path))
     return content
+
+
+def damaged(folder: Path, how: str) -> WronglungError:
+    """What to say of a folder's state that cannot be used."""
+    return WronglungError(f"{folder / STATE}: is damaged ({how}); train anew with --overwrite")

@@ -95,7 +95,7 @@ def _train(
             "processes": ours.count,
         }
         if goes_on:
-            _restore(trainer, out, identity)
+            restore(trainer, out, identity)
         if ours.is_main:
             if overwrite:
                 # Only now: what is wrong with the new run has been found before the old one goes.
@@ -140,9 +140,16 @@ def sentence_edit(settings: SentencesSection) -> Edit | None:
     return edit
 
 
-def _restore(trainer: Trainer, out: Path, identity: Mapping[str, Any]) -> None:
+def restore(trainer: Trainer, out: Path, identity: Mapping[str, Any]) -> None:
+    """Go on from the state in a folder.
+
+    Raises :class:`WronglungError` for a state of another configuration, other data or another number of processes, and for one
+    that is damaged.
+    """
     content = folder.read_state(out)
-    saved = content.get("identity", {})
+    saved = content.get("identity")
+    if not isinstance(saved, Mapping):
+        raise folder.damaged(out, "does not say which training it is of")
     for key, value in identity.items():
         if _decisive(saved.get(key)) != _decisive(value):
             what = {"config": "configuration", "training": "training data", "validation": "validation data"}
@@ -151,7 +158,10 @@ def _restore(trainer: Trainer, out: Path, identity: Mapping[str, Any]) -> None:
                 f"{out}: was started with another {what.get(key, 'number of processes')}{differs}; "
                 "resume with the same, or train anew with --overwrite"
             )
-    trainer.restore(content)
+    try:
+        trainer.restore(content)
+    except Exception as error:  # as many kinds as a state has parts
+        raise folder.damaged(out, f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _decisive(value: Any) -> Any:

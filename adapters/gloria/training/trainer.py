@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
@@ -352,12 +353,17 @@ class Trainer:
         }
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`dump` gave."""
+        """Go on from what :meth:`dump` gave. Raises an exception of some kind for anything else."""
+        progress = TypeAdapter(Progress).validate_python(content["progress"])
         self.network.load_state_dict(content["network"])
         self._optimizer.load_state_dict(content["optimizer"])
+        # Which the optimizer itself does not look at before its next step.
+        for parameter, averages in self._optimizer.state.items():
+            if any(one.ndim and one.shape != parameter.shape for one in averages.values()):
+                raise ValueError("averages of the optimizer have other shapes than the weights")
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(content["scaler"])
-        self.state = Progress(**content["progress"])
+        self.state = progress
 
 
 def _groups(network: GloriaNetwork, settings: OptimizerSection) -> list[dict[str, Any]]:
