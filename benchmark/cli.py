@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -278,7 +280,7 @@ _EPOCH_FIGURES = ("train_loss", "validation_loss", "auroc", "auroc_one_lung", "s
 def main() -> None:
     """Entry point of ``wronglung``: errors become one line on standard error and an exit code."""
     try:
-        app(prog_name="wronglung", auto_envvar_prefix="WRONGLUNG")
+        _command()(prog_name="wronglung", auto_envvar_prefix="WRONGLUNG")
     except WronglungError as error:
         _fail(str(error), 2, error)
     except SystemExit as stop:
@@ -294,6 +296,12 @@ def main() -> None:
         _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 2, error)
     except Exception as error:
         _fail(f"internal error, please report it: {type(error).__name__}: {error}", 70, error)
+
+
+@cache
+def _command() -> Callable[..., Any]:
+    """The command line, whose making takes as long as a short command: once for a process that calls it often."""
+    return typer.main.get_command(app)
 
 
 def _fail(message: str, code: int, error: BaseException | None) -> None:
