@@ -12,10 +12,12 @@ import csv
 import io
 import json
 import os
+import pickle
 import resource
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,25 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     return folder
 
 
+@pytest.fixture
+def films(sketch_file: Path, tmp_path: Path) -> Path:
+    """The generated films with splits."""
+    shutil.copytree(sketch_file.parent, tmp_path / "films")
+    rows = [json.loads(line) for line in sketch_file.read_text().splitlines()]
+    splits = ({**row, "split": "valid" if row["patient_id"] < "p006" else "train"} for row in rows)
+    path = tmp_path / "films" / "split.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in splits))
+    return path
+
+
+def training(films: Path, folder: Path) -> list[object]:
+    changes = ["epochs=1", "batch_size=4", "image.width=4", "validation_instances=0"]
+    return [
+        "train", "--variant", "retrained", "--dataset", "jsonl", "--data-root", films, "--device", "cpu", "--quiet",
+        "--out", folder / "trained", *(one for change in changes for one in ("--set", change)),
+    ]  # fmt: skip
+
+
 class Calls:
     """Pickles as a call."""
 
@@ -106,31 +127,13 @@ class TestPickles:
         assert "hostile.ckpt" in refused("convert-checkpoint", checkpoint, tmp_path / "out.safetensors")
         assert not list(tmp_path.glob("out.*"))
 
-    @pytest.fixture
-    def films(self, sketch_file: Path, tmp_path: Path) -> Path:
-        """The generated films with splits."""
-        shutil.copytree(sketch_file.parent, tmp_path / "films")
-        rows = [json.loads(line) for line in sketch_file.read_text().splitlines()]
-        splits = ({**row, "split": "valid" if row["patient_id"] < "p006" else "train"} for row in rows)
-        path = tmp_path / "films" / "split.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in splits))
-        return path
-
     def test_to_start_training_from(self, checkpoint: Path, films: Path, tmp_path: Path, refused: Refused) -> None:
-        assert "hostile.ckpt" in refused(*self.training(films, tmp_path), "--set", f"init={checkpoint}")
+        assert "hostile.ckpt" in refused(*training(films, tmp_path), "--set", f"init={checkpoint}")
 
     def test_as_a_state_to_go_on_from(self, checkpoint: Path, films: Path, tmp_path: Path, refused: Refused) -> None:
         (tmp_path / "trained").mkdir()
         shutil.copy(checkpoint, tmp_path / "trained" / "state.pt")
-        assert "state.pt: is damaged" in refused(*self.training(films, tmp_path), "--resume")
-
-    @staticmethod
-    def training(films: Path, folder: Path) -> list[object]:
-        changes = ["epochs=1", "batch_size=4", "image.width=4", "validation_instances=0"]
-        return [
-            "train", "--variant", "retrained", "--dataset", "jsonl", "--data-root", films, "--device", "cpu", "--quiet",
-            "--out", folder / "trained", *(one for change in changes for one in ("--set", change)),
-        ]  # fmt: skip
+        assert "state.pt: is damaged" in refused(*training(films, tmp_path), "--resume")
 
 
 YAML = {
@@ -305,6 +308,38 @@ class TestBombs:
         pq.write_table(pa.table(columns), own / "instances.parquet", compression="zstd", row_group_size=rows)
         assert (own / "instances.parquet").stat().st_size < 400_000
         assert "claims 20,000,000 rows" in refused("compare", own, RUN)
+
+    @pytest.mark.parametrize("packed", [True, False])
+    @pytest.mark.parametrize(
+        "instructions",
+        [
+            # What is called by a name of a megabyte, which torch looks at again and again before it says that it knows none such.
+            b"\x80\x02ctorch\n" + 1_000_000 * b"x" + b"\n.",
+            # A thing of another package, to be remembered as number two billion.
+            b"\x80\x02cother\nThing\nr\xff\xff\xff\x7f.",
+        ],
+        ids=["name", "number"],
+    )
+    def test_a_pickle(self, instructions: bytes, packed: bool, tmp_path: Path, films: Path, refused: Refused) -> None:
+        path = tmp_path / "hostile.ckpt"
+        torch.save({}, path, _use_new_zipfile_serialization=packed)
+        if packed:
+            with zipfile.ZipFile(path) as archive:
+                records = {one.filename: archive.read(one) for one in archive.infolist()}
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, record in records.items():
+                    archive.writestr(name, instructions if name.endswith("/data.pkl") else record)
+        else:
+            path.write_bytes(path.read_bytes().replace(pickle.dumps({}, 2), instructions, 1))
+            assert instructions in path.read_bytes()
+        message = refused("convert-checkpoint", path, tmp_path / "out.safetensors")
+        assert "hostile.ckpt" in message
+        assert len(message) < 1000
+        (tmp_path / "trained").mkdir()
+        shutil.copy(path, tmp_path / "trained" / "state.pt")
+        message = refused(*training(films, tmp_path), "--resume")
+        assert "state.pt: is damaged" in message
+        assert len(message) < 1000
 
     def test_results_nested_without_end(self, own: Path, refused: Refused) -> None:
         (own / "results.json").write_text('{"model": ' * 100_000)

@@ -119,7 +119,9 @@ _KNOWN = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+# The pure Python machine: its memory is a dictionary, where that of the fast one is a list as long as the largest number in the
+# file.
+class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if known := _KNOWN.get((module, name)):
             return known

@@ -6,6 +6,7 @@ Nothing but tensors is taken from a file, and nothing that it names is imported 
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import re
 import zipfile
@@ -124,12 +125,15 @@ def _from_zip(path: Path) -> Weights:
             "that holds the checkpoint?"
         )
     try:
+        # Asked first: when torch.load meets a long name that it does not know, it takes minutes to say so.
+        if torch.serialization.get_unsafe_globals_in_checkpoint(str(path)):
+            return _from_inert(path)
         # Mapped, so that optimizer states in the file cost no memory.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         return _from_inert(path)
     except Exception as error:  # torch reports a damaged archive in many ways
-        if "TorchScript" in str(error):
+        if "torchscript" in str(error).lower():
             raise WronglungError(
                 f"checkpoint {path}: is a TorchScript archive, which holds code; use the same weights as a state dict or "
                 "safetensors"
@@ -155,13 +159,27 @@ def _from_inert(path: Path) -> Weights:
 
 def _from_legacy(path: Path) -> Weights:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with _ShortLines(io.FileIO(path)) as stream:
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WronglungError(
             f"checkpoint {path}: is a bare pickle, or a torch file from before version 1.6, that holds more than "
             "tensors or is damaged, and is not unpickled; save its state dict as safetensors"
         ) from error
     return _state_dict(content, torch.Tensor, path)
+
+
+class _ShortLines(io.BufferedReader):
+    """A file whose lines, which in a pickle are names, are no longer than names are."""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(_LONGEST_NAME)
+        if len(line) == _LONGEST_NAME:
+            raise pickle.UnpicklingError(f"a name of {_LONGEST_NAME} letters or more")
+        return line
+
+
+_LONGEST_NAME = 4096
 
 
 def _state_dict(content: Any, kind: type, path: Path) -> dict[str, Any]:

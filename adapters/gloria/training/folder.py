@@ -109,6 +109,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WronglungError(f"{path}: is not a regular file; train anew with --overwrite")
     try:
+        # Asked first: when torch.load meets a long name that it does not know, it takes minutes to say so.
+        if unknown := torch.serialization.get_unsafe_globals_in_checkpoint(str(path)):
+            raise ValueError(f"names {unknown[0]}, which no state does")
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports a damaged file in many ways
         raise damaged(folder, first_line(error)) from error
