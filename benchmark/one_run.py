@@ -24,7 +24,7 @@ from .instances import Skipped
 from .manifest import manifest, version_of
 from .outcome import Asked, cells_of_frame, conclude
 from .parts import PARTS, MemoryParts, Part, Parts, merge_counts
-from .protocol import DatasetAware, DualEncoder
+from .protocol import AdapterError, DatasetAware, DualEncoder
 from .results import Results, StoredResults
 from .rows import Candidates, ImageAnswers, Row, Scoring, digest
 from .run_folder import RunFolder
@@ -122,7 +122,7 @@ class OneRun:
         with self._failing():
             model, folder = self.job.model, self._settings.feature_cache
             if isinstance(model, DatasetAware):
-                model.prepare(self._asked.dataset)
+                self._prepare(model)
             if folder is not None and isinstance(model, DualEncoder):
                 from .feature_store import FeatureStore
 
@@ -130,6 +130,17 @@ class OneRun:
                 self._runner.store = FeatureStore.open(folder, model.card, self._settings.decode_at_least, computed)
             if self.job.claim is not None:
                 self._parts = self.job.claim.begin(self._identity(), len(self._place))
+
+    def _prepare(self, model: DatasetAware) -> None:
+        dataset = self._asked.dataset
+        try:
+            model.prepare(dataset)
+        except WronglungError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise AdapterError(
+                f"model {self.who!r} failed to prepare for dataset {dataset.name!r}: {type(error).__name__}: {error}"
+            ) from error
 
     def finished_before(self) -> list[str]:
         """The images that parts hold already."""

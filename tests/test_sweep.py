@@ -63,6 +63,13 @@ class Shapeless(Steady):
         return Alignment(torch.zeros(3), [])
 
 
+class Unprepared(Steady):
+    card = ModelCard(name="unprepared", **CARD)
+
+    def prepare(self, dataset):
+        dataset.boxes_of_all_anatomy
+
+
 class Unloadable:
     def __init__(self):
         raise RuntimeError("no weights here")
@@ -177,13 +184,14 @@ def test_models_that_cannot_be_used_leave_the_others_unharmed(models: Path, sket
         f"{models}:Unloadable": "no weights here",
         f"{models}:Cardless": "card",
         f"{models}:Shapeless": "shape",
+        f"{models}:Unprepared": "model 'unprepared' failed to prepare for dataset 'sketch': AttributeError: ",
         "nonesuch": "unknown model",
     }
     out = tmp_path / "out"
     done = sweep(sketch_file, out, *named("oracle", *bad, "random"), code=2)
     assert folders(out) == ["oracle", "random"]
     assert done.stderr.count("\n") == 1
-    assert "4 of 6 models failed" in done.stderr
+    assert "5 of 7 models failed" in done.stderr
     for message in bad.values():
         assert message in done.stderr
     assert "oracle" in wronglung("leaderboard", out).stdout
