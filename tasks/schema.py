@@ -88,7 +88,7 @@ class SuiteSpec(_Strict):
     protocol: Protocol = Protocol()
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     subsets: Annotated[tuple[Named, ...], Field(min_length=1)]
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=1)]
     correlations: tuple[str, ...] = ()
     """Quantities whose pairwise Pearson correlations over the instances of the first task are reported."""
 

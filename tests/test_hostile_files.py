@@ -359,6 +359,12 @@ class TestBombs:
         assert time.process_time() - started < 5
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 
+    def test_a_metric_of_a_thousand_letters(self, own: Path, refused: Refused) -> None:
+        rewrite(own, lambda raw: raw["suite"]["metrics"].append(1000 * "x"))
+        message = refused("leaderboard", own)
+        assert "results.json" in message
+        assert "at most 100 characters" in message
+
     def test_a_number_of_a_million_digits(self, own: Path, refused: Refused) -> None:
         text = (own / "results.json").read_text()
         (own / "results.json").write_text(text.replace('"threads": ', '"threads": ' + "9" * 1_000_000, 1))
