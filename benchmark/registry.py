@@ -149,10 +149,11 @@ class Registry:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        # What lies beside the file can be imported, as for a script.
+        # What lies beside the file can be imported. Last, unlike for a script: a copy.py or types.py there must not take the place of
+        # Python's own in the processes that score.
         folder = str(path.resolve().parent)
         if folder not in sys.path:
-            sys.path.insert(0, folder)
+            sys.path.append(folder)
         # Dataclasses and type hints look their module up by name.
         sys.modules[name] = module
         try:

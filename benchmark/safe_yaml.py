@@ -11,6 +11,8 @@ from .small_file import read_small
 
 _LONGEST = 1 << 16
 """Characters of a file."""
+_DEEPEST = 50
+"""Brackets in brackets; the time that they take grows with the square of their number."""
 
 
 def read_yaml(path: Any) -> dict[str, Any]:
@@ -39,6 +41,11 @@ def parse_yaml(text: str, where: str) -> Any:
 
 class _UniqueKeys(yaml.SafeLoader):
     """YAML's safe subset, without its habit of letting the last of two equal keys win."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803
+        if self.flow_level >= _DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"brackets more than {_DEEPEST} deep", self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):

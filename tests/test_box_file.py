@@ -99,6 +99,8 @@ def test_similarities_and_the_card(tmp_path: Path) -> None:
         ([record(boxes=[[5, 0, 1, 1]])], r"line 1: record: box \[5.0, 0.0, 1.0, 1.0\] is not \[x1, y1, x2, y2\]"),
         ([record(boxes=[[0, 0, 1, float("nan")]])], "finite number"),
         ([record(scores=[0.5, 0.4])], "1 boxes and 2 scores"),
+        ([record(scores=[1e308])], "less than or equal to 340282"),
+        ([record(scores=[float("nan")])], "scores.0"),
         ([record(), record()], "line 2: image 'film' and its sentence are there before"),
         (
             [record(local_similarity=1), record(sentence="Right.")],

@@ -375,6 +375,15 @@ class TestMessages:
     ) -> None:
         assert problem in refusal({"state_dict": {"a": torch.zeros(1), "b": make()}, **beside})
 
+    @pytest.mark.parametrize("start", [b"PK", b"\x80\x02", b"\x80\x04"])
+    def test_a_safetensors_file_may_begin_as_others_do(self, start: bytes, tmp_path: Path) -> None:
+        """It begins with the length of its header."""
+        length = int.from_bytes(start, "little")
+        header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        path = tmp_path / "a.safetensors"
+        path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + np.float32(2).tobytes())
+        assert read_state_dict(path) == {"a": torch.tensor([2.0])}
+
     def test_a_tensor_of_safetensors_that_is_not_plain(self, refusal: Callable[[Any], str]) -> None:
         content = safetensors.torch.save({"b": torch.zeros(2, dtype=torch.complex64)})
         assert "'b' is a tensor of a kind that is not read" in refusal(content)

@@ -147,6 +147,7 @@ YAML = {
     "a number in sixties": "name: " + ":".join(["59"] * 3000),
     "itself": "&a {b: *a}",
     "depth": "a: " + "[" * 3000 + "]" * 3000,
+    "more depth": "[" * 60_000,
     "a lone surrogate": 'name: "\\ud800"',
     "a control character": "name: a\x1b[2J",
     "length": "a: b\n" + "# more\n" * 100_000,

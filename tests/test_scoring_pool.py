@@ -56,6 +56,8 @@ def test_rows_are_the_same_and_a_dead_process_ends_the_run_and_nothing_that_is_f
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     write_sketch(tmp_path / "data", patients=48)
     (tmp_path / "model.py").write_text(MODEL)
+    # What lies beside a model never takes the place of Python's own modules.
+    (tmp_path / "copy.py").write_text("raise ImportError('not this one')")
     wronglung(*command(tmp_path, tmp_path / "whole"))
     whole = content(tmp_path / "whole")
     out = tmp_path / "run"

@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from ...benchmark.errors import WronglungError
 from .inert_pickle import Inert, InertFile, StoredTensor
-from .state_dicts import container, file_digest, read_state_dict
+from .state_dicts import container, file_digest, file_format, read_state_dict
 from .whole_file import write_bytes
 
 _DEEP = 20
@@ -73,9 +73,8 @@ def convert(source: Path, out: Path, *, strip: str = "", overwrite: bool = False
 
 def _beside(source: Path) -> tuple[Any, list[dict[str, str]]]:
     """The plain values beside a torch file's tensors, and where something else was."""
-    with source.open("rb") as stream:
-        if stream.read(2) != b"PK":
-            return {}, []
+    if file_format(source) != "zip":
+        return {}, []
     try:
         with closing(InertFile(source)) as file:
             content = file.content

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -59,14 +59,26 @@ def read_state_dict(path: Path) -> Weights:
         raise WronglungError(f"checkpoint {path}: is a folder; give the file in it")
     if not path.is_file():
         raise WronglungError(f"checkpoint {path}: no such file")
+    read = {"safetensors": _from_safetensors, "zip": _from_zip, "legacy": _from_legacy}[file_format(path)]
+    return read(path)
+
+
+def file_format(path: Path) -> Literal["safetensors", "zip", "legacy"]:
+    """The format of a checkpoint: safetensors, torch's zip format, or torch's from before version 1.6.
+
+    Raises :class:`WronglungError` for a file that begins as none of them.
+    """
     with path.open("rb") as stream:
         head = stream.read(16)
+    # First, as a safetensors file begins with the length of its header, and a number may look like the start of the others.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+        return "safetensors"
     if head.startswith(b"PK"):
-        return _from_zip(path)
+        return "zip"
     if head.startswith(b"\x80"):
-        return _from_legacy(path)
-    if head[8:9] == b"{":
-        return _from_safetensors(path)
+        return "legacy"
+    if head[8:9] == b"{":  # cut short
+        return "safetensors"
     raise WronglungError(f"checkpoint {path}: is neither a torch file nor safetensors")
 
 

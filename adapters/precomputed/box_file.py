@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
@@ -29,6 +29,9 @@ from ..saliency.boxes import raster_max
 from .map_files import MAX_SIDE
 from .pair_table import Pair, PairTable, check_all_or_none, sentence_digest, similarities
 
+_Score = Annotated[float, Field(ge=torch.finfo(torch.float32).min, le=torch.finfo(torch.float32).max)]
+"""A number of a map."""
+
 
 class Boxes(BaseModel):
     """One pair's boxes as they are written."""
@@ -38,7 +41,7 @@ class Boxes(BaseModel):
     image_id: str = Field(min_length=1)
     sentence: str
     boxes: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat], ...]
-    scores: tuple[FiniteFloat, ...] | None = None
+    scores: tuple[_Score, ...] | None = None
     local_similarity: FiniteFloat | None = None
     global_similarity: FiniteFloat | None = None
 
