@@ -98,6 +98,9 @@ class TestConfiguration:
         (tmp_path / "bad.yaml").write_text("a: [\n")
         with pytest.raises(WronglungError, match="is not YAML"):
             load_config("masking", file=tmp_path / "bad.yaml")
+        (tmp_path / "number.yaml").write_text("1: a\n")
+        with pytest.raises(WronglungError, match="1: Keys should be strings"):
+            load_config("masking", file=tmp_path / "number.yaml")
 
 
 class TestEpoch:

@@ -204,7 +204,7 @@ def load_config(
     for change in changes:
         _merge(merged, _change(change))
     try:
-        return TrainingConfig(**{"variant": variant, "size": size, **merged})
+        return TrainingConfig.model_validate({"variant": variant, "size": size, **merged})
     except ValidationError as error:
         raise WronglungError(f"{where}: {explain(error, whole='configuration')}") from error
 
