@@ -7,6 +7,7 @@ import json
 import random
 import zipfile
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import pyarrow as pa
@@ -27,11 +28,11 @@ def changed(value: Any, rng: random.Random) -> Any:
     """A JSON value with one place in it replaced, removed, renamed, doubled, or exchanged for another."""
     places = list(_places(value))
     if not places:
-        return rng.choice(VALUES)
+        return deepcopy(rng.choice(VALUES))
     parent, step = rng.choice(places)
     chance = rng.random()
     if chance < 0.55:
-        parent[step] = rng.choice(VALUES)
+        parent[step] = deepcopy(rng.choice(VALUES))
     elif chance < 0.7:
         other, its = rng.choice(places)
         parent[step] = json.loads(json.dumps(other[its]))
