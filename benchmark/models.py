@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .arguments import check_arguments, named_parameters
-from .errors import WronglungError
+from .errors import WronglungError, first_line
 from .processes import local_device
 from .protocol import check_model
 from .registry import MODELS
@@ -69,7 +69,7 @@ def resolve_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise WronglungError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise WronglungError(f"device {device!r} cannot be used here: {first_line(error)}") from error
     return device
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from split_films import with_splits
 from test_cli import refused, wronglung
 
 from wronglung.benchmark import one_run
@@ -207,10 +208,7 @@ class TestStopped:
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset to train on."""
     file = write_sketch(tmp_path_factory.mktemp("films"), patients=24)
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    splits = ({**row, "split": "valid" if row["patient_id"] < "p006" else "train"} for row in rows)
-    file.write_text("".join(json.dumps(row) + "\n" for row in splits))
-    return file
+    return with_splits(file, file)
 
 
 def training(films: Path, out: Path, *more: str) -> list[str]:

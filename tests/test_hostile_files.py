@@ -32,6 +32,7 @@ from fuzzing.checkpoints import tiny, write_gloria
 from fuzzing.command_line import run
 from fuzzing.guard import watched
 from PIL import Image
+from split_films import with_splits
 
 from wronglung.benchmark.errors import WronglungError
 from wronglung.benchmark.results import load_run
@@ -73,11 +74,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 def films(sketch_file: Path, tmp_path: Path) -> Path:
     """The generated films with splits."""
     shutil.copytree(sketch_file.parent, tmp_path / "films")
-    rows = [json.loads(line) for line in sketch_file.read_text().splitlines()]
-    splits = ({**row, "split": "valid" if row["patient_id"] < "p006" else "train"} for row in rows)
-    path = tmp_path / "films" / "split.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in splits))
-    return path
+    return with_splits(sketch_file, tmp_path / "films" / "split.jsonl")
 
 
 def training(films: Path, folder: Path) -> list[object]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import BertModel
 
-from ....benchmark.errors import WronglungError
+from ....benchmark.errors import WronglungError, first_line
 from ...files.transformers_format import silent
 from ...networks.resnet import ResNetShape
 from ..checkpoint import read_weights
@@ -59,7 +59,7 @@ def load_bert(network: GloriaNetwork, bert: str) -> None:
             )
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise WronglungError(
-            f"{where}: its weights cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]}); give a "
+            f"{where}: its weights cannot be loaded ({first_line(error)}); give a "
             "folder with model.safetensors, or text.pretrained=false to start from random weights"
         ) from error
     for key, given, needed in sorted(found["mismatched_keys"]):
